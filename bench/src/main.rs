@@ -1,0 +1,3 @@
+//! The `bench` binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `cli` binary.
+
+fn main() {}

@@ -1,0 +1,37 @@
+//! Tasks on the tokio runtime that was current when the world was made.
+
+use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
+
+use crate::task::{Task, Tasks};
+
+pub(crate) struct RealTasks(Handle);
+
+impl RealTasks {
+    pub(crate) fn current() -> Self {
+        Self(Handle::current())
+    }
+}
+
+impl Tasks for RealTasks {
+    fn spawn(&self, name: &'static str, future: BoxFuture<'static, ()>) -> Task {
+        tracing::trace!(name, "task starts");
+        let abort = self.0.spawn(future).abort_handle();
+        Task::new(Box::new(move || abort.abort()))
+    }
+
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        self.0.spawn_blocking(work);
+    }
+
+    fn thread(&self, name: &'static str, work: Box<dyn FnOnce() + Send>) {
+        let handle = self.0.clone();
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _inside = handle.enter();
+            work();
+        });
+        if let Err(error) = spawned {
+            panic!("cannot start thread {name}: {error}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Tasks and threads: who runs the work of a daemon. What the work is, is not known here.
+
+use futures_util::future::BoxFuture;
+
+/// A running task. It goes on when this handle is dropped; [`Task::abort`] ends it.
+pub struct Task {
+    abort: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Task {
+    /// A handle whose [`Task::abort`] calls `abort`.
+    #[must_use]
+    pub fn new(abort: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self { abort }
+    }
+
+    /// Ends the task at its next await point. Ending it twice, or after it is done, does nothing.
+    pub fn abort(&self) {
+        (self.abort)();
+    }
+}
+
+/// Who runs the work. [`crate::World::spawn`] and [`crate::World::blocking`] are the convenient form.
+pub trait Tasks: Send + Sync {
+    /// Starts a task.
+    fn spawn(&self, name: &'static str, future: BoxFuture<'static, ()>) -> Task;
+    /// Runs work that may block for as long as a disk does.
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>);
+    /// Starts a thread of its own for work that blocks for long (a disk committer, a notifier).
+    fn thread(&self, name: &'static str, work: Box<dyn FnOnce() + Send>);
+}
