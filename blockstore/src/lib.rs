@@ -5,6 +5,7 @@
 
 mod disk;
 mod error;
+pub mod memory;
 
 pub use disk::{
     BLOCK, CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, Traffic, VirtualDisk,
