@@ -5,7 +5,10 @@
 
 mod disk;
 mod error;
+pub mod link;
 pub mod memory;
+pub mod message;
+pub mod place;
 
 pub use disk::{
     BLOCK, CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, Traffic, VirtualDisk,
