@@ -1,1 +1,21 @@
-//! The `fs` room.
+//! The `fs` room: a POSIX file system over two narrow traits, a virtual disk and a lock clerk.
+//!
+//! It knows inodes, directories, runs, a log per mount, and what must be written before a lock may
+//! go. It does not know sockets, FUSE, Raft, how locks are agreed on or where bytes are kept.
+
+mod attributes;
+mod config;
+mod error;
+mod fs;
+mod kernel;
+mod op;
+pub mod path;
+
+pub use attributes::{
+    Attributes, Caller, DirEntry, Entry, InodeNo, Kind, Lookup, Node, RenameMode, SetAttributes,
+    SetTime, Statfs,
+};
+pub use config::{Config, Numbers};
+pub use error::Error;
+pub use fs::Fs;
+pub use kernel::KernelCache;
