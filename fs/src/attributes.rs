@@ -4,38 +4,7 @@
 use bytes::Bytes;
 use world::{Time, Wall};
 
-/// The number of an inode: segment << 24 | index in the segment.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct InodeNo(pub u64);
-
-impl InodeNo {
-    /// The root directory: index 1 of segment 0. (FUSE wants its number to be 1, too.)
-    pub const ROOT: Self = Self(1);
-
-    /// Inode `index` of `segment`.
-    #[must_use]
-    pub const fn new(segment: u32, index: u32) -> Self {
-        Self(((segment as u64) << 24) | (index as u64 & 0x00ff_ffff))
-    }
-
-    /// The allocation segment.
-    #[must_use]
-    pub const fn segment(self) -> u32 {
-        (self.0 >> 24) as u32
-    }
-
-    /// The index in its segment; 0 is never an inode.
-    #[must_use]
-    pub const fn index(self) -> u32 {
-        (self.0 & 0x00ff_ffff) as u32
-    }
-}
-
-impl std::fmt::Display for InodeNo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.segment(), self.index())
-    }
-}
+pub use crate::layout::geometry::InodeNo;
 
 /// What an inode is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

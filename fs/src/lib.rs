@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod fs;
 mod kernel;
+pub mod layout;
 mod op;
 pub mod path;
 
