@@ -9,8 +9,11 @@ mod error;
 mod fs;
 mod kernel;
 pub mod layout;
+pub mod log;
+pub mod mkfs;
 mod op;
 pub mod path;
+mod recover;
 
 pub use attributes::{
     Attributes, Caller, DirEntry, Entry, InodeNo, Kind, Lookup, Node, RenameMode, SetAttributes,
@@ -20,3 +23,4 @@ pub use config::{Config, Numbers};
 pub use error::Error;
 pub use fs::Fs;
 pub use kernel::KernelCache;
+pub use recover::Recovery;
