@@ -4,6 +4,7 @@
 //! go. It does not know sockets, FUSE, Raft, how locks are agreed on or where bytes are kept.
 
 mod attributes;
+pub mod check;
 mod config;
 mod error;
 mod fs;
