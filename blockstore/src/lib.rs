@@ -6,9 +6,24 @@
 mod disk;
 mod error;
 pub mod link;
+pub mod map;
 pub mod memory;
 pub mod message;
 pub mod place;
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::disallowed_types,
+    clippy::allow_attributes_without_reason,
+    clippy::wildcard_imports,
+    reason = "generated from proto/blockstore.proto"
+)]
+pub(crate) mod pb {
+    tonic::include_proto!("plumeria.blockstore");
+}
 
 pub use disk::{
     BLOCK, CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, Traffic, VirtualDisk,

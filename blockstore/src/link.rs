@@ -45,6 +45,9 @@ pub struct Heartbeat {
     pub incarnation: Incarnation,
     /// The news that it has.
     pub known: Known,
+    /// Up to which version of the fence list it has confirmed; told again with each heartbeat,
+    /// because a new leader does not know what the last one was told.
+    pub confirmed: u64,
     /// Its space.
     pub space: Space,
     /// Bytes acknowledged and not yet on stable storage.

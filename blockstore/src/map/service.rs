@@ -1,0 +1,382 @@
+//! The leader's side of the volume map: leases of block servers, what they say about their space,
+//! confirmations of fences, and the waiting for all of it. Leases live in this coordinator's
+//! memory; a new leader grants every server one full lease before it counts any as over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::future::{Either, select};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use world::{Time, World};
+
+use super::{
+    api::{Chart, MapError, MapService, ServerInfo, ServerState},
+    codec,
+    log::{Log, Solo},
+    machine::{Command, Map},
+};
+use crate::{
+    disk::{Fence, Space},
+    link::{Granted, Heartbeat, Known, News, Registration},
+    place::{ChainVersion, Group, GroupBits, Incarnation, ServerId},
+};
+
+/// What the coordinators are told about the volume map. All of them are told the same.
+#[derive(Clone, Debug)]
+pub struct MapConfig {
+    /// The cluster's number.
+    pub cluster: u128,
+    /// Its block servers.
+    pub servers: BTreeSet<ServerId>,
+    /// Copies of each group; no more than servers.
+    pub replication: u8,
+    /// How many groups; counts only when the map is made.
+    pub bits: GroupBits,
+    /// How long a block server may act without a renewal: see [`MapConfig::lease_for`].
+    pub lease: Duration,
+}
+
+impl MapConfig {
+    /// The lease of block servers where sessions have leases of `session`.
+    #[must_use]
+    pub fn lease_for(session: Duration) -> Duration {
+        (session / 3).max(Duration::from_secs(1))
+    }
+}
+
+/// The volume map's service on one coordinator.
+pub struct MapServer {
+    world: World,
+    log: Arc<dyn Log>,
+    config: MapConfig,
+    leases: Mutex<Leases>,
+    /// Moves when a server has said something that a fence may wait for.
+    said: watch::Sender<u64>,
+}
+
+/// What this coordinator knows as the leader of `term`.
+#[derive(Default)]
+struct Leases {
+    term: u64,
+    since: Time,
+    servers: BTreeMap<ServerId, Lease>,
+}
+
+/// A server, as it last spoke to this leader.
+#[derive(Clone, Copy, Default)]
+struct Lease {
+    incarnation: Incarnation,
+    until: Time,
+    known: Known,
+    confirmed: u64,
+    space: Space,
+    dirty: u64,
+    /// This start gets no lease any more: it is being cut off.
+    cut: bool,
+}
+
+impl MapServer {
+    pub(crate) fn new(world: &World, log: Arc<dyn Log>, config: MapConfig) -> Arc<Self> {
+        let said = watch::Sender::new(0);
+        let leases = Mutex::default();
+        Arc::new(Self { world: world.clone(), log, config, leases, said })
+    }
+
+    /// A map that is neither replicated nor on disk, for tests of clients and block servers.
+    #[must_use]
+    pub fn solo(world: &World, config: MapConfig) -> Arc<Self> {
+        Self::new(world, Arc::new(Solo::new()), config)
+    }
+
+    /// Checks that this is the leader; notes when it became so. Makes the map if there is none.
+    async fn lead(&self, deadline: Time) -> Result<(), MapError> {
+        let term = self.log.lead()?;
+        {
+            let mut leases = self.leases.lock();
+            if leases.term != term {
+                *leases = Leases { term, since: self.world.clock.now(), ..Leases::default() };
+            }
+        }
+        if self.look(|map| map.cluster) == Some(self.config.cluster) {
+            return Ok(());
+        }
+        let format = Command::Format {
+            cluster: self.config.cluster,
+            servers: self.config.servers.clone(),
+            replication: self.config.replication,
+            bits: self.config.bits,
+        };
+        self.propose(&format, deadline).await.map(drop)
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&Map) -> R) -> R {
+        let (mut look, mut result) = (Some(look), None);
+        self.log.look(&mut |map| {
+            if let Some(look) = look.take() {
+                result = Some(look(map));
+            }
+        });
+        result.expect("a log shows its machine once")
+    }
+
+    async fn propose(&self, command: &Command, deadline: Time) -> Result<u64, MapError> {
+        let reply = self.log.propose(codec::encode_command(command), deadline).await?;
+        codec::decode_outcome(&reply)?
+    }
+
+    /// Waits until `ready` gives something, looking again whenever the machine or a server's word
+    /// moved, until `limit`.
+    async fn wait<R>(
+        &self,
+        limit: Time,
+        ready: impl Fn() -> Result<Option<R>, MapError>,
+    ) -> Result<Option<R>, MapError> {
+        let (mut applied, mut said) = (self.log.applied(), self.said.subscribe());
+        loop {
+            applied.borrow_and_update();
+            said.borrow_and_update();
+            if let Some(result) = ready()? {
+                return Ok(Some(result));
+            }
+            let moved = async {
+                let (applied, said) = (applied.changed(), said.changed());
+                futures_util::pin_mut!(applied, said);
+                match select(applied, said).await {
+                    Either::Left((moved, _)) | Either::Right((moved, _)) => moved.is_ok(),
+                }
+            };
+            match self.world.until(limit, moved).await {
+                Ok(true) => {}
+                Ok(false) => return Err(MapError::Stopped("the coordinator stops".to_owned())),
+                Err(_) => return ready(),
+            }
+        }
+    }
+
+    fn check(&self, server: ServerId, incarnation: Incarnation) -> Result<(), MapError> {
+        match self.look(|map| map.is_current(server, incarnation)) {
+            true => Ok(()),
+            false => Err(MapError::Superseded(server)),
+        }
+    }
+
+    /// Changes what is remembered of a start that is not over, and wakes those who wait for it.
+    fn note(
+        &self,
+        server: ServerId,
+        incarnation: Incarnation,
+        note: impl FnOnce(&mut Lease),
+    ) -> Result<(), MapError> {
+        self.check(server, incarnation)?;
+        {
+            let mut leases = self.leases.lock();
+            let lease = leases.of(server, incarnation, self.config.lease);
+            // A server that is being cut off gets no lease, or the fence would not hold it.
+            if lease.cut || lease.incarnation != incarnation {
+                return Err(MapError::Superseded(server));
+            }
+            note(lease);
+        }
+        self.said.send_modify(|said| *said += 1);
+        Ok(())
+    }
+
+    /// The reported chains that the machine does not know to be equal yet.
+    fn unknown_equals(&self, equal: &[(Group, ChainVersion)]) -> Vec<(Group, ChainVersion)> {
+        let news = |map: &Map, group: Group, version: ChainVersion| {
+            map.rows.get(group.0 as usize).is_some_and(|row| row.version == version && !row.equal)
+        };
+        self.look(|map| equal.iter().copied().filter(|(g, v)| news(map, *g, *v)).collect())
+    }
+
+    /// What a fence waits for: `None` once every server that may act has confirmed it; else who
+    /// can be given up now, and when to look again. With `cut`, those get no lease any more.
+    fn pending(
+        &self,
+        fence: &PendingFence,
+        cut: bool,
+    ) -> Option<(Vec<(ServerId, Incarnation)>, Time)> {
+        let now = self.world.clock.now();
+        let acting: Vec<(ServerId, Incarnation)> = self.look(|map| {
+            let acting = map.servers.iter().filter(|(_, row)| row.up);
+            acting.map(|(id, row)| (*id, row.incarnation)).collect()
+        });
+        let mut leases = self.leases.lock();
+        let (mut over, mut next, mut all) = (Vec::new(), Time::NEVER, true);
+        for (server, incarnation) in acting {
+            let lease = leases.of(server, incarnation, self.config.lease);
+            if lease.confirmed >= fence.number && lease.known.map >= fence.map {
+                continue;
+            }
+            all = false;
+            // A server that was silent for long still gets one lease to answer this fence.
+            let until = lease.until.max(fence.since + self.config.lease);
+            if now >= until {
+                lease.cut |= cut;
+                over.push((server, incarnation));
+            } else {
+                next = next.min(until);
+            }
+        }
+        if all { None } else { Some((over, next)) }
+    }
+}
+
+impl Leases {
+    /// What is known of a server, if `incarnation` is its latest start; a start that has not
+    /// spoken to this leader yet may have a lease of the last one.
+    fn of(&mut self, server: ServerId, incarnation: Incarnation, lease: Duration) -> &mut Lease {
+        let until = self.since + lease;
+        let row = self.servers.entry(server).or_default();
+        if row.incarnation < incarnation {
+            *row = Lease { incarnation, until, ..Lease::default() };
+        }
+        row
+    }
+}
+
+/// A fence on its way.
+struct PendingFence {
+    /// Its place in the list of fences.
+    number: u64,
+    /// The map that the servers must have heard of, because of servers that were cut off.
+    map: u64,
+    since: Time,
+}
+
+#[async_trait]
+impl MapService for MapServer {
+    async fn register(
+        &self,
+        registration: Registration,
+        deadline: Time,
+    ) -> Result<Incarnation, MapError> {
+        self.lead(deadline).await?;
+        let (server, space) = (registration.server, registration.space);
+        let number = self.propose(&Command::Register(registration), deadline).await?;
+        let incarnation = Incarnation(number);
+        self.note(server, incarnation, |lease| lease.space = space)?;
+        Ok(incarnation)
+    }
+
+    async fn heartbeat(&self, beat: Heartbeat, deadline: Time) -> Result<Granted, MapError> {
+        self.lead(deadline).await?;
+        self.log.barrier(deadline).await?;
+        self.check(beat.server, beat.incarnation)?;
+        let groups = self.unknown_equals(&beat.equal);
+        if !groups.is_empty() {
+            let (server, incarnation) = (beat.server, beat.incarnation);
+            self.propose(&Command::Equal { server, incarnation, groups }, deadline).await?;
+        }
+        let until = self.world.clock.now() + self.config.lease;
+        self.note(beat.server, beat.incarnation, |lease| {
+            lease.until = until;
+            lease.known = beat.known;
+            lease.confirmed = lease.confirmed.max(beat.confirmed);
+            lease.space = beat.space;
+            lease.dirty = beat.dirty_bytes;
+        })?;
+        // Looked at after the lease was noted: whoever gets a lease gets every fence before it.
+        let news = self.look(|map| map.news(beat.server, beat.known));
+        Ok(Granted { lease: self.config.lease, news })
+    }
+
+    async fn news(
+        &self,
+        server: ServerId,
+        incarnation: Incarnation,
+        known: Known,
+        deadline: Time,
+    ) -> Result<Option<News>, MapError> {
+        self.lead(deadline).await?;
+        self.note(server, incarnation, |lease| lease.known = known)?;
+        self.wait(deadline, || {
+            self.log.lead()?;
+            self.check(server, incarnation)?;
+            let (now, news) = self.look(|map| (map.known(), map.news(server, known)));
+            Ok((now.map > known.map || now.fences > known.fences).then_some(news))
+        })
+        .await
+    }
+
+    async fn confirm(
+        &self,
+        server: ServerId,
+        incarnation: Incarnation,
+        fences: u64,
+        deadline: Time,
+    ) -> Result<(), MapError> {
+        self.lead(deadline).await?;
+        self.note(server, incarnation, |lease| lease.confirmed = lease.confirmed.max(fences))
+    }
+
+    async fn chart(&self, newer_than: u64, deadline: Time) -> Result<Option<Chart>, MapError> {
+        self.lead(deadline).await?;
+        self.wait(deadline, || {
+            self.log.lead()?;
+            Ok(self.look(|map| (map.version > newer_than).then(|| map.chart())))
+        })
+        .await
+    }
+
+    async fn fence(&self, session: Fence, deadline: Time) -> Result<(), MapError> {
+        self.lead(deadline).await?;
+        let number = self.propose(&Command::Fence(session), deadline).await?;
+        let mut fence = PendingFence { number, map: 0, since: self.world.clock.now() };
+        tracing::info!(session = session.0, number, "fencing a session at the block servers");
+        loop {
+            self.lead(deadline).await?;
+            let Some((over, next)) = self.pending(&fence, true) else { break };
+            for (server, incarnation) in over {
+                tracing::warn!(%server, "a block server was silent for its whole lease: cut off");
+                let expire = Command::Expire { server, incarnation };
+                fence.map = self.propose(&expire, deadline).await?;
+            }
+            let look = || Ok(self.pending(&fence, false).is_none_or(|(over, _)| !over.is_empty()));
+            let ready = || look().map(|ready: bool| ready.then_some(()));
+            self.wait(next.min(deadline), ready).await?;
+            if self.world.clock.now() >= deadline {
+                return Err(MapError::Deadline);
+            }
+        }
+        // Only a leader's word counts that was still one when all had confirmed.
+        self.log.barrier(deadline).await
+    }
+
+    async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError> {
+        self.lead(deadline).await?;
+        let now = self.world.clock.now();
+        let leases = self.leases.lock();
+        Ok(self.look(|map| {
+            let info = |(id, row): (&ServerId, &super::machine::Server)| {
+                let lease =
+                    leases.servers.get(id).filter(|lease| lease.incarnation == row.incarnation);
+                let left = lease.map_or(Duration::ZERO, |lease| lease.until.since(now));
+                let keeps = || map.rows.iter().filter(|group| group.chain.contains(id));
+                let unequal = keeps().filter(|group| !group.equal).count() as u32;
+                ServerInfo {
+                    server: *id,
+                    address: row.address.clone(),
+                    incarnation: row.incarnation,
+                    state: match row.address {
+                        None => ServerState::Expected,
+                        Some(_) if !row.up || left.is_zero() => ServerState::Down,
+                        Some(_) if unequal > 0 => ServerState::Equalizing,
+                        Some(_) => ServerState::Up,
+                    },
+                    lease_left: left,
+                    space: lease.map_or(row.space, |lease| lease.space),
+                    dirty_bytes: lease.map_or(0, |lease| lease.dirty),
+                    groups: keeps().count() as u32,
+                    unequal,
+                }
+            };
+            map.servers.iter().map(info).collect()
+        }))
+    }
+}
