@@ -65,6 +65,12 @@ pub enum Error {
     Lock(#[from] lockservice::Error),
 }
 
+impl From<crate::layout::Damaged> for Error {
+    fn from(damaged: crate::layout::Damaged) -> Self {
+        Self::Damaged(damaged.0.to_owned())
+    }
+}
+
 impl Error {
     /// The number that the kernel understands.
     #[must_use]

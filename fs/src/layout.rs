@@ -16,6 +16,7 @@ pub mod dirpage;
 pub mod geometry;
 pub mod hash;
 pub mod inode;
+pub mod logheader;
 pub mod record;
 pub mod superblock;
 pub mod version;

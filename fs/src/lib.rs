@@ -4,13 +4,17 @@
 //! go. It does not know sockets, FUSE, Raft, how locks are agreed on or where bytes are kept.
 
 mod attributes;
+pub mod check;
 mod config;
 mod error;
 mod fs;
 mod kernel;
 pub mod layout;
+pub mod log;
+pub mod mkfs;
 mod op;
 pub mod path;
+mod recover;
 
 pub use attributes::{
     Attributes, Caller, DirEntry, Entry, InodeNo, Kind, Lookup, Node, RenameMode, SetAttributes,
@@ -20,3 +24,4 @@ pub use config::{Config, Numbers};
 pub use error::Error;
 pub use fs::Fs;
 pub use kernel::KernelCache;
+pub use recover::Recovery;

@@ -14,10 +14,10 @@ pub struct Config {
     pub id: MemberId,
     /// All voting members, this one included; the same on every member. One alone leads at once.
     pub voters: Vec<MemberId>,
-    /// The shortest election timeout. Also how long a member that hears its leader refuses to vote for another, and
-    /// how long a leader goes on without its majority.
+    /// The shortest election timeout. Also how long a member that heard its leader refuses to vote for another.
     pub election_min: Duration,
-    /// Election timeouts are drawn from `election_min..election_max`.
+    /// Election timeouts are drawn from `election_min..election_max`. Also how long a leader goes on without hearing
+    /// its majority.
     pub election_max: Duration,
     /// The time between heartbeats; well below `election_min`.
     pub heartbeat: Duration,

@@ -97,15 +97,15 @@ pub enum Effect {
 }
 
 /// Something to be made durable. After a crash a *prefix* of the parts of unreported persists may be on disk, in the
-/// order of the fields: `checkpoint`, `hard`, `truncate`, `entries`.
+/// order of the fields: `hard`, `checkpoint`, `truncate`, `entries`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Persist {
     /// To be reported back.
     pub sequence: Sequence,
-    /// A checkpoint from the leader, which takes the place of the **whole** log (with it goes every stored entry).
-    pub checkpoint: Option<Checkpoint>,
     /// Term and vote, if they changed.
     pub hard: Option<HardState>,
+    /// A checkpoint from the leader, which takes the place of the **whole** log (with it goes every stored entry).
+    pub checkpoint: Option<Checkpoint>,
     /// Drop stored entries from this index on before `entries` are added.
     pub truncate: Option<Index>,
     /// Entries to add, consecutive.

@@ -1,0 +1,155 @@
+//! A follower: takes the leader's entries and gives votes.
+//!
+//! Sections 5.2 to 5.4. Every answer that promises something waits for the disk; which part of it, is said where the
+//! answer is made. It never starts anything; that its timer ran out is the candidate's affair.
+
+use std::time::Duration;
+
+use crate::effect::HardState;
+use crate::ids::{Index, MemberId, Round, Sequence, Term};
+use crate::message::{Append, AppendReply, Body, Conflict, Entry, Install, Outcome, Position};
+use crate::node::{Node, State};
+
+#[derive(Default)]
+pub(crate) struct Follower {
+    pub(crate) leader: Option<MemberId>,
+    /// When the leader was last heard.
+    pub(crate) heard: Option<Duration>,
+}
+
+impl Node {
+    /// Whether a leader is known to be alive, so that nobody else should be voted for.
+    pub(crate) fn hears_leader(&self) -> bool {
+        match &self.state {
+            State::Follower(Follower { heard: Some(heard), .. }) => {
+                self.now < *heard + self.config.election_min
+            }
+            State::Follower(_) | State::Candidate(_) => false,
+            State::Leader(leader) => self.now < leader.heard(self) + self.config.election_min,
+        }
+    }
+
+    /// Somebody asks whether it would win in `term`.
+    pub(crate) fn pre_vote_asked(&mut self, from: MemberId, term: Term, last: Position) {
+        let granted = term > self.hard.term && !self.hears_leader() && last.covers(self.log.last());
+        // A refusal bears this node's term, so that one who lags can catch up with it.
+        let reply_term = if granted { term } else { self.hard.term };
+        self.send_as(reply_term, from, Body::PreVoteReply { granted }, self.need_hard());
+    }
+
+    /// Somebody campaigns in this term.
+    pub(crate) fn vote_asked(&mut self, from: MemberId, last: Position) {
+        let free = self.hard.vote.is_none_or(|vote| vote == from);
+        let waits = matches!(self.state, State::Follower(Follower { leader: None, .. }));
+        let granted = free && waits && last.covers(self.log.last());
+        if granted {
+            if self.hard.vote.is_none() {
+                self.set_hard(HardState { vote: Some(from), ..self.hard });
+            }
+            self.arm();
+        }
+        self.send(from, Body::VoteReply { granted }, self.need_all());
+    }
+
+    /// A message of an older term: its sender learns the newer one, if it claims anything.
+    pub(crate) fn answer_stale(&mut self, from: MemberId, body: &Body) {
+        let need = self.need_hard();
+        match body {
+            Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }, need),
+            Body::Append(Append { round, .. }) | Body::Install(Install { round, .. }) => {
+                let conflict = Conflict { term: None, first: Index::ZERO };
+                let outcome = Outcome::Rejected { prev: Index::ZERO, conflict };
+                self.send_reply(from, *round, outcome, need);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes that the leader of this term spoke; false if it cannot be the leader.
+    pub(crate) fn hear(&mut self, from: MemberId) -> bool {
+        match &mut self.state {
+            // There is one leader in a term (election safety), and it is this node.
+            State::Leader(_) => return false,
+            State::Candidate(_) => self.follow(self.hard.term, Some(from)),
+            State::Follower(follower) => {
+                follower.leader = Some(from);
+                follower.heard = Some(self.now);
+            }
+        }
+        self.arm();
+        true
+    }
+
+    /// AppendEntries.
+    pub(crate) fn append_asked(&mut self, from: MemberId, append: Append) {
+        if !self.hear(from) {
+            return;
+        }
+        let Append { prev, entries, commit, round } = append;
+        let heartbeat = entries.is_empty();
+        let Some(outcome) = self.accept(prev, entries, commit) else { return };
+        let stable = self.log.stable();
+        match outcome {
+            // A heartbeat is answered at once with what is stable: the quorum round need not wait for a sync.
+            Outcome::Accepted { matched } if heartbeat || matched <= stable => {
+                let outcome = Outcome::Accepted { matched: matched.min(stable) };
+                self.send_reply(from, round, outcome, self.need_hard());
+            }
+            Outcome::Accepted { .. } => self.send_reply(from, round, outcome, self.need_all()),
+            Outcome::Rejected { .. } => self.send_reply(from, round, outcome, self.need_hard()),
+        }
+    }
+
+    /// Brings the log in line with the leader's. `None` if that cannot be done without undoing a commitment, or if
+    /// the entries do not follow one another.
+    fn accept(
+        &mut self,
+        prev: Position,
+        mut entries: Vec<Entry>,
+        commit: Index,
+    ) -> Option<Outcome> {
+        if entries.iter().zip(prev.index.0 + 1..).any(|(e, i)| e.index.0 != i) {
+            return None;
+        }
+        let end = Index(prev.index.0 + entries.len() as u64);
+        let base = self.log.base();
+        let mut prev = prev;
+        if prev.index < base.index {
+            // What lies below the base is committed, hence equal.
+            entries.retain(|e| e.index > base.index);
+            if end <= base.index {
+                return Some(Outcome::Accepted { matched: end });
+            }
+            prev = base;
+        }
+        if !self.log.has(prev) {
+            let conflict = self.log.conflict(prev.index);
+            return Some(Outcome::Rejected { prev: prev.index, conflict });
+        }
+        for entry in entries {
+            match self.log.term(entry.index) {
+                // A repeated or late message; what came after these entries must stay.
+                Some(term) if term == entry.term => continue,
+                Some(_) if entry.index <= self.commit => {
+                    self.halt("a leader lacks an entry that was committed");
+                    return None;
+                }
+                Some(_) => self.log.truncate(entry.index),
+                None => {}
+            }
+            self.log.append(entry);
+        }
+        self.commit = self.commit.max(commit.min(end));
+        Some(Outcome::Accepted { matched: end })
+    }
+
+    pub(crate) fn send_reply(
+        &mut self,
+        to: MemberId,
+        round: Round,
+        outcome: Outcome,
+        need: Sequence,
+    ) {
+        self.send(to, Body::AppendReply(AppendReply { round, outcome }), need);
+    }
+}

@@ -1,0 +1,239 @@
+//! The log in memory, and how much of it is on stable storage.
+//!
+//! It holds the entries after `base`; older ones are in a checkpoint. It also knows what was handed out to be written
+//! and what of that is known to be written, because a truncation in between must not be forgotten: an entry counts as
+//! stable only if the very entry that stands there now was written. It knows nothing of roles or of commitment.
+
+use std::collections::VecDeque;
+
+use crate::Error;
+use crate::effect::{Persist, Stored};
+use crate::ids::{Index, Sequence, Term};
+use crate::message::{Checkpoint, Conflict, Entry, Position};
+
+pub(crate) struct Log {
+    base: Position,
+    entries: VecDeque<Entry>,
+    checkpoint: Option<Checkpoint>,
+    /// The last index handed out in a persist, if nothing was truncated since.
+    handed: Index,
+    /// Stored entries from here on are to be dropped by the next persist.
+    cut: Option<Index>,
+    /// The checkpoint came from the leader and is to be part of the next persist.
+    installing: bool,
+    stable: Index,
+    /// Persists on their way to the disk, each with the last index that it makes stable.
+    flights: VecDeque<(Sequence, Index)>,
+}
+
+impl Log {
+    /// The log as found on disk, or the reason why it cannot be one.
+    pub(crate) fn new(stored: Stored) -> Result<Self, Error> {
+        let base = stored.checkpoint.as_ref().map_or(Position::default(), |c| c.last);
+        check(&stored, base)?;
+        let first = stored.entries.first().map(|e| e.index);
+        let mut cut = None;
+        let mut entries: VecDeque<Entry> = stored.entries.into();
+        let last = entries.back().map_or(Index::ZERO, |e| e.index);
+        let fits = first == Some(base.index.next())
+            || entries.iter().find(|e| e.index == base.index).is_some_and(|e| e.term == base.term);
+        if last < base.index || !fits {
+            // The checkpoint was installed, and the crash came before the old log was dropped.
+            cut = first;
+            entries.clear();
+        }
+        entries.retain(|e| e.index > base.index);
+        let last = entries.back().map_or(base.index, |e| e.index);
+        Ok(Self {
+            base,
+            entries,
+            checkpoint: stored.checkpoint,
+            handed: last,
+            cut,
+            installing: false,
+            stable: last,
+            flights: VecDeque::new(),
+        })
+    }
+
+    /// The position before the first entry that is still here.
+    pub(crate) fn base(&self) -> Position {
+        self.base
+    }
+
+    pub(crate) fn last(&self) -> Position {
+        self.entries.back().map_or(self.base, Entry::position)
+    }
+
+    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    pub(crate) fn stable(&self) -> Index {
+        self.stable
+    }
+
+    pub(crate) fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
+    }
+
+    /// The last index of the newest checkpoint.
+    pub(crate) fn checkpointed(&self) -> Index {
+        self.checkpoint.as_ref().map_or(Index::ZERO, |c| c.last.index)
+    }
+
+    fn offset(&self, index: Index) -> Option<usize> {
+        let offset = index.0.checked_sub(self.base.index.0 + 1)?;
+        usize::try_from(offset).ok().filter(|o| *o < self.entries.len())
+    }
+
+    /// The term of the entry at `index`, if that is known here.
+    pub(crate) fn term(&self, index: Index) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        self.offset(index).map(|o| self.entries[o].term)
+    }
+
+    /// Whether there is an entry of this term in this place.
+    pub(crate) fn has(&self, position: Position) -> bool {
+        self.term(position.index) == Some(position.term)
+    }
+
+    /// Why `index` is not what a leader thought (it has another term, or is missing).
+    pub(crate) fn conflict(&self, index: Index) -> Conflict {
+        let Some(term) = self.term(index) else {
+            return Conflict { term: None, first: self.last().index.next() };
+        };
+        let mut first = index;
+        while first > self.base.index && self.term(first.back()) == Some(term) {
+            first = first.back();
+        }
+        Conflict { term: Some(term), first }
+    }
+
+    /// The last index before `below` whose entry has this term.
+    pub(crate) fn last_of(&self, term: Term, below: Index) -> Option<Index> {
+        let mut index = below.back().min(self.last().index);
+        while index >= self.base.index && index > Index::ZERO {
+            match self.term(index) {
+                Some(t) if t == term => return Some(index),
+                Some(t) if t > term => index = index.back(),
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Entries from `from` to `to`, both included, stopping before `bytes` are passed but never empty-handed.
+    pub(crate) fn slice(&self, from: Index, to: Index, bytes: usize) -> Vec<Entry> {
+        let Some(start) = self.offset(from) else { return Vec::new() };
+        let mut size = 0;
+        let mut slice = Vec::new();
+        for entry in self.entries.range(start..) {
+            // A fixed part for each entry, so that a batch of empty commands is bounded too.
+            size += entry.payload.size() + 16;
+            if entry.index > to || (size > bytes && !slice.is_empty()) {
+                break;
+            }
+            slice.push(entry.clone());
+        }
+        slice
+    }
+
+    /// Adds an entry that follows the last one.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        debug_assert_eq!(entry.index, self.last().index.next());
+        self.entries.push_back(entry);
+    }
+
+    /// Drops the entries from `from` on.
+    pub(crate) fn truncate(&mut self, from: Index) {
+        let Some(offset) = self.offset(from) else { return };
+        self.entries.truncate(offset);
+        if self.handed >= from {
+            self.cut = Some(self.cut.map_or(from, |cut| cut.min(from)));
+            self.handed = from.back();
+        }
+        self.unstable(from.back());
+    }
+
+    /// Starts again from the leader's checkpoint.
+    pub(crate) fn reset(&mut self, checkpoint: Checkpoint) {
+        self.entries.clear();
+        self.base = checkpoint.last;
+        self.handed = checkpoint.last.index;
+        self.checkpoint = Some(checkpoint);
+        self.installing = true;
+        self.cut = None;
+        self.unstable(Index::ZERO);
+    }
+
+    /// What lies above `index` is not what is being written, or was.
+    fn unstable(&mut self, index: Index) {
+        self.stable = self.stable.min(index);
+        for (_, last) in &mut self.flights {
+            *last = (*last).min(index);
+        }
+    }
+
+    /// Takes a checkpoint made here; gives the new base if entries below it can go.
+    pub(crate) fn checkpoint_taken(&mut self, checkpoint: Checkpoint, keep: u64) -> Option<Index> {
+        let to = Index(checkpoint.last.index.0.saturating_sub(keep));
+        self.checkpoint = Some(checkpoint);
+        let offset = self.offset(to)?;
+        self.base = self.entries[offset].position();
+        self.entries.drain(..=offset);
+        Some(to)
+    }
+
+    /// Whether the disk differs from what is here.
+    pub(crate) fn dirty(&self) -> bool {
+        self.installing || self.cut.is_some() || self.handed < self.last().index
+    }
+
+    /// Fills in what the disk lacks.
+    pub(crate) fn hand_out(&mut self, persist: &mut Persist) {
+        if self.installing {
+            persist.checkpoint.clone_from(&self.checkpoint);
+        }
+        persist.truncate = self.cut.take();
+        persist.entries = self.slice(self.handed.next(), self.last().index, usize::MAX);
+        self.installing = false;
+        self.handed = self.last().index;
+        self.flights.push_back((persist.sequence, self.handed));
+    }
+
+    /// The disk has everything up to and with this persist.
+    pub(crate) fn persisted(&mut self, sequence: Sequence) {
+        while let Some((_, last)) = self.flights.pop_front_if(|(s, _)| *s <= sequence) {
+            self.stable = self.stable.max(last);
+        }
+    }
+}
+
+/// Refuses what no run of this protocol can have left on a disk.
+fn check(stored: &Stored, base: Position) -> Result<(), Error> {
+    let mut newest = Term::ZERO;
+    let mut next = None;
+    for entry in &stored.entries {
+        if entry.index == Index::ZERO || next.is_some_and(|n| n != entry.index) {
+            return Err(Error::Stored("entries are not consecutive"));
+        }
+        if entry.term < newest || entry.term == Term::ZERO {
+            return Err(Error::Stored("terms of entries fall"));
+        }
+        newest = entry.term;
+        next = Some(entry.index.next());
+    }
+    if stored.entries.first().is_some_and(|e| e.index > base.index.next()) {
+        return Err(Error::Stored("entries are missing after the checkpoint"));
+    }
+    if newest.max(base.term) > stored.hard.term {
+        return Err(Error::Stored("the term is older than the log"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

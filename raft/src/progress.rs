@@ -1,0 +1,154 @@
+//! What a leader knows of one follower, and what it sends next.
+//!
+//! Three modes: *probe* (one append at a time until one fits), *stream* (appends in flight up to a window, `next` moves
+//! on as they leave), *install* (the follower needs what only the checkpoint has). Commitment is not decided here.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::ids::{Index, Round};
+use crate::log::Log;
+use crate::message::{Append, Body, Conflict, Install, Position};
+
+#[derive(Debug)]
+pub(crate) enum Mode {
+    Probe {
+        /// An append was sent and not answered; the next heartbeat repeats the question.
+        asked: bool,
+    },
+    Stream {
+        /// The last index of each append in flight.
+        flights: VecDeque<Index>,
+    },
+    Install {
+        sent: Duration,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) matched: Index,
+    pub(crate) next: Index,
+    pub(crate) mode: Mode,
+    /// When the follower was last heard in this term.
+    pub(crate) heard: Duration,
+    /// The newest quorum round that it answered.
+    pub(crate) round: Round,
+}
+
+/// What is the same for all followers at one moment.
+pub(crate) struct View<'a> {
+    pub(crate) log: &'a Log,
+    pub(crate) now: Duration,
+    pub(crate) commit: Index,
+    pub(crate) round: Round,
+    pub(crate) batch_bytes: usize,
+    pub(crate) window: usize,
+    /// How long an unanswered checkpoint is waited for.
+    pub(crate) patience: Duration,
+}
+
+impl View<'_> {
+    fn append(&self, before: Index, entries: bool) -> Option<Body> {
+        let prev = Position { index: before, term: self.log.term(before)? };
+        let entries = if entries {
+            self.log.slice(before.next(), self.log.last().index, self.batch_bytes)
+        } else {
+            Vec::new()
+        };
+        Some(Body::Append(Append { prev, entries, commit: self.commit, round: self.round }))
+    }
+}
+
+impl Progress {
+    pub(crate) fn new(next: Index, now: Duration) -> Self {
+        Self {
+            matched: Index::ZERO,
+            next,
+            mode: Mode::Probe { asked: false },
+            heard: now,
+            round: Round::ZERO,
+        }
+    }
+
+    /// The next message that carries something, if one may be sent now.
+    pub(crate) fn send(&mut self, view: &View<'_>) -> Option<Body> {
+        if self.next <= view.log.base().index {
+            return self.install(view);
+        }
+        let last = view.log.last().index;
+        match &mut self.mode {
+            Mode::Probe { asked: true } => None,
+            Mode::Stream { flights } => {
+                if self.next > last || flights.len() >= view.window {
+                    return None;
+                }
+                let body = view.append(self.next.back(), true)?;
+                if let Body::Append(append) = &body {
+                    self.next = append.entries.last().map_or(self.next, |e| e.index.next());
+                    flights.push_back(self.next.back());
+                }
+                Some(body)
+            }
+            Mode::Probe { .. } | Mode::Install { .. } => {
+                self.mode = Mode::Probe { asked: true };
+                view.append(self.next.back(), true)
+            }
+        }
+    }
+
+    fn install(&mut self, view: &View<'_>) -> Option<Body> {
+        if let Mode::Install { sent } = self.mode
+            && view.now < sent + view.patience
+        {
+            return None;
+        }
+        let checkpoint = view.log.checkpoint()?.clone();
+        self.mode = Mode::Install { sent: view.now };
+        Some(Body::Install(Install { checkpoint, round: view.round }))
+    }
+
+    /// A message that carries nothing but the leader's claim, its commit index and its round. It also asks whether
+    /// what was sent before has arrived.
+    pub(crate) fn heartbeat(&self, view: &View<'_>) -> Option<Body> {
+        view.append(self.next.back().max(view.log.base().index), false)
+    }
+
+    /// The follower's stable log equals the leader's up to `matched`; the leader's begins after `base`.
+    pub(crate) fn accepted(&mut self, matched: Index, base: Index) {
+        self.matched = self.matched.max(matched);
+        let after = self.matched.next();
+        let answers = match &mut self.mode {
+            Mode::Stream { flights } => {
+                while flights.pop_front_if(|last| *last <= matched).is_some() {}
+                self.next = self.next.max(after);
+                return;
+            }
+            // An answer to something older says nothing of the question now open.
+            Mode::Probe { .. } => after >= self.next,
+            Mode::Install { .. } => self.matched >= base,
+        };
+        if answers {
+            self.next = after;
+            self.mode = Mode::Stream { flights: VecDeque::new() };
+        }
+    }
+
+    /// The follower has no such entry as the one at `prev` (section 5.3: back up by a term at a time).
+    pub(crate) fn rejected(&mut self, prev: Index, conflict: Conflict, log: &Log) {
+        let open = match self.mode {
+            Mode::Stream { .. } => prev > self.matched,
+            Mode::Probe { .. } => prev == self.next.back(),
+            Mode::Install { .. } => false,
+        };
+        if !open {
+            return;
+        }
+        let hint = conflict
+            .term
+            .and_then(|term| log.last_of(term, prev))
+            .map_or(conflict.first, Index::next);
+        self.next = hint.min(prev).max(self.matched.next());
+        self.mode = Mode::Probe { asked: false };
+    }
+}
