@@ -1,0 +1,580 @@
+//! The translation between fuser's words and ours, request by request. It decides nothing: what it
+//! cannot translate it refuses.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use fuser::{
+    FileHandle, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::{
+    answer::Runner,
+    directory::Raw,
+    system::FileSystem,
+    types::{Found, Ino, Kind, NewNode, RenameFlags, SetAttributes},
+    words::{
+        attributes_out, caller, errno, flags_in, kind_in, nothing, opened_out, reply_attr,
+        reply_empty, reply_entry, time_in,
+    },
+};
+
+/// The largest read and write; the kernel's own limit unless a sysctl raises it.
+const MAX_WRITE: u32 = 1 << 20;
+/// Requests that the kernel may have under way without anybody waiting (read-ahead, releases).
+const MAX_BACKGROUND: u16 = 64;
+/// Lines asked for at once: what fits in the kernel's usual 32 KiB.
+const LINES: usize = 1024;
+const LINES_WITH_ATTRIBUTES: usize = 192;
+
+pub(crate) struct Adapter<F> {
+    pub(crate) system: Arc<F>,
+    pub(crate) runner: Runner,
+    pub(crate) raw: Arc<Raw>,
+}
+
+impl<F: FileSystem> Adapter<F> {
+    fn make(&self, parent: INodeNo, name: &OsStr, new: NewNode, reply: ReplyEntry) {
+        let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
+        self.runner.run(
+            async move { system.make(Ino(parent.0), &name, new).await },
+            move |answer| {
+                reply_entry(reply, answer);
+            },
+        );
+    }
+}
+
+impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            // Cached reads look at the attributes first, so their validity ends with the lease too.
+            InitFlags::FUSE_AUTO_INVAL_DATA,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_ASYNC_DIO,
+        ];
+        for flag in wanted {
+            if config.add_capabilities(flag).is_err() {
+                tracing::info!(?flag, "this kernel lacks a FUSE ability; going on without");
+            }
+        }
+        let _ = config.set_max_write(MAX_WRITE);
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        if let Err(most) = config.set_max_readahead(MAX_WRITE) {
+            let _ = config.set_max_readahead(most);
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
+        self.runner.run(async move { system.lookup(Ino(parent.0), &name).await }, move |answer| {
+            match answer {
+                Ok(Found::Entry(entry)) => reply_entry(reply, Ok(entry)),
+                Ok(Found::Nothing(valid)) if !valid.is_zero() => {
+                    // An entry of inode 0 is an absence that the kernel may remember.
+                    reply.entry_with_ttls(&Duration::ZERO, &valid, &nothing(), Generation(0));
+                }
+                Ok(Found::Nothing(_)) => reply.error(fuser::Errno::ENOENT),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
+        self.system.forget(Ino(ino.0), count);
+    }
+
+    fn getattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        let system = self.system.clone();
+        self.runner.run(async move { system.getattr(Ino(ino.0)).await }, move |answer| {
+            reply_attr(reply, answer);
+        });
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let (system, caller) = (self.system.clone(), caller(request));
+        let set = SetAttributes {
+            mode: mode.map(|mode| (mode & 0o7777) as u16),
+            uid,
+            gid,
+            size,
+            atime: atime.map(time_in),
+            mtime: mtime.map(time_in),
+        };
+        self.runner.run(
+            async move { system.setattr(Ino(ino.0), caller, set).await },
+            move |answer| {
+                reply_attr(reply, answer);
+            },
+        );
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        let system = self.system.clone();
+        self.runner.run(
+            async move { system.readlink(Ino(ino.0)).await },
+            move |answer| match answer {
+                Ok(target) => reply.data(&target),
+                Err(error) => reply.error(errno(error)),
+            },
+        );
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let Some(kind) = kind_in(mode) else { return reply.error(fuser::Errno::EINVAL) };
+        let new = NewNode { kind, mode: (mode & 0o7777) as u16, rdev, caller: caller(request) };
+        self.make(parent, name, new, reply);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let new = NewNode {
+            kind: Kind::Directory,
+            mode: (mode & 0o7777) as u16,
+            rdev: 0,
+            caller: caller(request),
+        };
+        self.make(parent, name, new, reply);
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
+        self.runner.run(async move { system.unlink(Ino(parent.0), &name).await }, move |answer| {
+            reply_empty(reply, answer);
+        });
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
+        self.runner.run(async move { system.rmdir(Ino(parent.0), &name).await }, move |answer| {
+            reply_empty(reply, answer);
+        });
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let (system, name, caller) =
+            (self.system.clone(), name.as_bytes().to_vec(), caller(request));
+        let target = target.as_os_str().as_bytes().to_vec();
+        self.runner.run(
+            async move { system.symlink(Ino(parent.0), &name, &target, caller).await },
+            move |answer| reply_entry(reply, answer),
+        );
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: fuser::RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        if flags.contains(fuser::RenameFlags::RENAME_WHITEOUT) {
+            return reply.error(fuser::Errno::EINVAL);
+        }
+        let flags = RenameFlags {
+            no_replace: flags.contains(fuser::RenameFlags::RENAME_NOREPLACE),
+            exchange: flags.contains(fuser::RenameFlags::RENAME_EXCHANGE),
+        };
+        let system = self.system.clone();
+        let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
+        self.runner.run(
+            async move {
+                system.rename((Ino(parent.0), &name), (Ino(new_parent.0), &new_name), flags).await
+            },
+            move |answer| reply_empty(reply, answer),
+        );
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
+        self.runner.run(
+            async move { system.link(Ino(ino.0), Ino(parent.0), &name).await },
+            move |answer| {
+                reply_entry(reply, answer);
+            },
+        );
+    }
+
+    fn open(&self, _request: &Request, ino: INodeNo, flags: fuser::OpenFlags, reply: ReplyOpen) {
+        let (system, flags) = (self.system.clone(), flags_in(flags.0));
+        self.runner.run(async move { system.open(Ino(ino.0), flags).await }, move |answer| {
+            match answer {
+                Ok(opened) => reply.opened(FileHandle(opened.handle), opened_out(opened)),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (system, name, flags) =
+            (self.system.clone(), name.as_bytes().to_vec(), flags_in(flags));
+        let new = NewNode {
+            kind: Kind::File,
+            mode: (mode & 0o7777) as u16,
+            rdev: 0,
+            caller: caller(request),
+        };
+        let made = async move { system.create(Ino(parent.0), &name, new, flags).await };
+        self.runner.run(made, move |answer| match answer {
+            Ok((entry, opened)) => reply.created(
+                &entry.attributes_for.min(entry.name_for),
+                &attributes_out(&entry.attributes),
+                Generation(entry.attributes.generation),
+                FileHandle(opened.handle),
+                opened_out(opened),
+            ),
+            Err(error) => reply.error(errno(error)),
+        });
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        flags: fuser::OpenFlags,
+        _owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let (system, flags) = (self.system.clone(), flags_in(flags.0));
+        self.runner.run(
+            async move { system.release(Ino(ino.0), handle.0, flags).await },
+            move |answer| {
+                reply_empty(reply, answer);
+            },
+        );
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: fuser::OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let system = self.system.clone();
+        self.runner.run(
+            async move { system.read(Ino(ino.0), handle.0, offset, size).await },
+            move |answer| match answer {
+                Ok(parts) => match parts.as_slice() {
+                    [] => reply.data(&[]),
+                    [one] => reply.data(one),
+                    // The crate takes one slice; a copy here costs less than a page fault per part.
+                    many => reply.data(&many.concat()),
+                },
+                Err(error) => reply.error(errno(error)),
+            },
+        );
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        flags: fuser::OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        // The event loop's buffer is used again for the next request.
+        let (system, bytes) = (self.system.clone(), Bytes::copy_from_slice(data));
+        let length = data.len() as u32;
+        // What comes from a mapping goes where the mapping has it.
+        let append = flags.0 & 0o2000 != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        self.runner.run(
+            async move { system.write(Ino(ino.0), handle.0, offset, bytes, append).await },
+            move |answer| match answer {
+                Ok(_) => reply.written(length),
+                Err(error) => reply.error(errno(error)),
+            },
+        );
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        let system = self.system.clone();
+        self.runner.run(async move { system.flush(Ino(ino.0), handle.0).await }, move |answer| {
+            reply_empty(reply, answer);
+        });
+    }
+
+    fn fsync(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let system = self.system.clone();
+        self.runner.run(async move { system.fsync(Ino(ino.0), datasync).await }, move |answer| {
+            reply_empty(reply, answer);
+        });
+    }
+
+    fn opendir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _flags: fuser::OpenFlags,
+        reply: ReplyOpen,
+    ) {
+        let system = self.system.clone();
+        self.runner.run(
+            async move { system.opendir(Ino(ino.0)).await },
+            move |answer| match answer {
+                Ok(opened) => {
+                    let mut flags = opened_out(opened);
+                    flags.set(FopenFlags::FOPEN_CACHE_DIR, opened.keep_cache);
+                    reply.opened(FileHandle(opened.handle), flags);
+                }
+                Err(error) => reply.error(errno(error)),
+            },
+        );
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        reply: ReplyDirectory,
+    ) {
+        let system = self.system.clone();
+        self.runner.run(
+            async move { system.readdir(Ino(ino.0), offset, LINES, false).await },
+            move |answer| crate::directory::reply(reply, answer),
+        );
+    }
+
+    fn readdirplus(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        let (system, raw, unique) = (self.system.clone(), self.raw.clone(), request.unique().0);
+        let listed = self.system.clone();
+        self.runner.run(
+            async move { listed.readdir(Ino(ino.0), offset, LINES_WITH_ATTRIBUTES, true).await },
+            move |answer| {
+                let forget = |ino| system.forget(ino, 1);
+                crate::directory::reply_plus(reply, answer, &raw, unique, forget);
+            },
+        );
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _flags: fuser::OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        let system = self.system.clone();
+        self.runner.run(
+            async move { system.releasedir(Ino(ino.0), handle.0).await },
+            move |answer| {
+                reply_empty(reply, answer);
+            },
+        );
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let system = self.system.clone();
+        self.runner.run(async move { system.fsyncdir(Ino(ino.0)).await }, move |answer| {
+            reply_empty(reply, answer);
+        });
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let system = self.system.clone();
+        self.runner.run(async move { system.space().await }, move |answer| match answer {
+            Ok(space) => reply.statfs(
+                space.blocks,
+                space.free,
+                space.free,
+                space.inodes,
+                space.free_inodes,
+                space.block_size,
+                255,
+                space.block_size,
+            ),
+            Err(error) => reply.error(errno(error)),
+        });
+    }
+
+    // The kernel asks for each of these once, remembers the ENOSYS, and answers by itself from then on.
+
+    fn getxattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _size: u32,
+        reply: ReplyXattr,
+    ) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn access(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _mask: fuser::AccessFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(fuser::Errno::EOPNOTSUPP);
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _flags: fuser::IoctlFlags,
+        _command: u32,
+        _data: &[u8],
+        _size: u32,
+        reply: fuser::ReplyIoctl,
+    ) {
+        reply.error(fuser::Errno::ENOTTY);
+    }
+}
