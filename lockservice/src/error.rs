@@ -15,4 +15,13 @@ pub enum Error {
     /// The session was closed by this client.
     #[error("the session is closed")]
     Closed,
+    /// This coordinator does not lead; asks go to the leader. Clerks find it by themselves.
+    #[error("this coordinator does not lead the lock service (leader: {leader:?}); ask another")]
+    NotLeader {
+        /// The leader's node id, if known.
+        leader: Option<u64>,
+    },
+    /// A peer said something that this program does not understand, or refused the call.
+    #[error("the lock service and this client do not agree: {0}; do both run the same version?")]
+    Protocol(String),
 }

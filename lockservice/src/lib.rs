@@ -3,10 +3,23 @@
 //! It does not know what a name stands for, what a holder flushes or what a recoverer replays: no
 //! inode, no block, and nothing of `blockstore`.
 
+pub mod clerk;
+mod convert;
+pub mod engine;
 mod error;
+pub mod local;
 mod locks;
+pub mod message;
 mod name;
+mod proto;
+pub mod server;
+pub mod service;
+pub mod table;
 
+pub use clerk::Clerk;
 pub use error::Error;
 pub use locks::{Held, Holder, Locks, Pin, RecoverError, Recoverer};
 pub use name::{Grant, Mode, Name, SessionId, Span};
+pub use server::Server;
+pub use service::Service;
+pub use table::Table;

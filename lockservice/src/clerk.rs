@@ -1,0 +1,480 @@
+//! The clerk: the lock service's client in a mount, a worker or a tool. It keeps what was granted
+//! until it is asked for, calls the holder before anything is given back, and renews the lease.
+//! It does not know what a lock protects.
+//!
+//! This file is the shell around the pure [`machine`]: the public calls, and the carrying out of
+//! effects. The tasks that talk to the service are in [`tasks`].
+
+mod held;
+mod machine;
+mod tasks;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot, watch};
+use world::{Task, Time, World};
+
+use crate::{
+    error::Error,
+    locks::{Held, Holder, Locks, Pin, Recoverer},
+    message::{Client, Kind, Opened, Ticket},
+    name::{Grant, Mode, Name, SessionId, Span},
+    service::Service,
+};
+use machine::{Answer, Effect, Machine, PinId, Want};
+
+/// Who a clerk works for and how patient it is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Stays the same over restarts of the same client.
+    pub owner: String,
+    /// The machine's name.
+    pub host: String,
+    /// What kind of client.
+    pub kind: Kind,
+    /// Whether dead sessions can be recovered here: a recoverer will be attached.
+    pub able: bool,
+    /// Ends older sessions of the same owner at once; the caller knows that they are dead.
+    pub replace: bool,
+    /// How long an acquire waits for other holders; by default three leases and half a minute,
+    /// longer than it takes to recover a dead holder.
+    pub patience: Option<Duration>,
+}
+
+/// By how much, at most, this machine's clock runs slower than the leader's: 1 in 50.
+const DRIFT: u32 = 50;
+/// What is kept of a lease so that an operation which began under it also ends under it: 1 in 10.
+const MARGIN: u32 = 10;
+
+/// What a renewal that was sent at a time is good for, by the client's clock.
+#[must_use]
+pub fn usable(lease: Duration) -> Duration {
+    lease - lease / DRIFT - lease / MARGIN
+}
+
+/// A session with the lock service.
+pub struct Clerk {
+    shared: Arc<Shared>,
+    tasks: Vec<Task>,
+}
+
+struct Shared {
+    world: World,
+    service: Arc<dyn Service>,
+    session: SessionId,
+    lease: Duration,
+    patience: Duration,
+    valid_until: AtomicU64,
+    messages: AtomicU64,
+    state: Mutex<State>,
+    report: Mutex<String>,
+    send: Notify,
+    renew: Notify,
+    relisten: Notify,
+    changed: Notify,
+    attached: watch::Sender<Option<Attached>>,
+}
+
+#[derive(Default)]
+struct State {
+    machine: Machine,
+    answers: BTreeMap<Ticket, oneshot::Sender<Told>>,
+    recovering: BTreeSet<SessionId>,
+}
+
+/// An answer on its way to whoever asked; nobody may be left there, so the pin looks after itself.
+enum Told {
+    Granted(Pin),
+    Refused,
+    Hinted,
+    Over(Error),
+}
+
+#[derive(Clone)]
+struct Attached {
+    holder: Arc<dyn Holder>,
+    recoverer: Option<Arc<dyn Recoverer>>,
+}
+
+/// A holder that keeps nothing under its locks: for tools.
+pub struct Nothing;
+
+#[async_trait]
+impl Holder for Nothing {
+    async fn revoke(&self, _: Span, _: Option<Mode>) {}
+    fn expired(&self) {}
+}
+
+impl Clerk {
+    /// Opens a session. Revocations and recoveries wait until [`Clerk::attach`].
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if no leader answered within `patience` (30 s if there is none).
+    pub async fn open(
+        world: World,
+        service: Arc<dyn Service>,
+        config: Config,
+    ) -> Result<Arc<Self>, Error> {
+        let client = Client {
+            owner: config.owner,
+            host: config.host,
+            kind: config.kind,
+            able: config.able,
+            nonce: world.dice.roll(),
+        };
+        let patience = config.patience.unwrap_or(Duration::from_secs(30));
+        let deadline = world.clock.now() + patience;
+        loop {
+            let sent = world.clock.now();
+            let open = service.open(client.clone(), config.replace, deadline);
+            match world.until(deadline, open).await {
+                Ok(Ok(opened)) => {
+                    let patience =
+                        config.patience.unwrap_or(opened.lease * 3 + Duration::from_secs(30));
+                    return Ok(Self::begin(world, service, opened, sent, patience));
+                }
+                Ok(Err(error @ Error::Protocol(_))) => return Err(error),
+                Ok(Err(_)) if world.clock.now() < deadline => {
+                    world.clock.sleep(tasks::BACK_OFF).await;
+                }
+                Ok(Err(_)) | Err(_) => return Err(Error::Unreachable),
+            }
+        }
+    }
+
+    fn begin(
+        world: World,
+        service: Arc<dyn Service>,
+        opened: Opened,
+        sent: Time,
+        patience: Duration,
+    ) -> Arc<Self> {
+        let valid_until = sent + usable(opened.lease);
+        let shared = Arc::new(Shared {
+            world,
+            service,
+            session: opened.session,
+            lease: opened.lease,
+            patience,
+            valid_until: AtomicU64::new(valid_until.0),
+            messages: AtomicU64::new(1),
+            state: Mutex::default(),
+            report: Mutex::default(),
+            send: Notify::new(),
+            renew: Notify::new(),
+            relisten: Notify::new(),
+            changed: Notify::new(),
+            attached: watch::Sender::new(None),
+        });
+        let world = &shared.world;
+        let tasks = vec![
+            world.spawn("lock-renew", tasks::renew(Arc::clone(&shared), sent)),
+            world.spawn("lock-send", tasks::send(Arc::clone(&shared))),
+            world.spawn("lock-listen", tasks::listen(Arc::clone(&shared))),
+        ];
+        Arc::new(Self { shared, tasks })
+    }
+
+    /// Brings whoever keeps state under the locks, and whoever can recover others. Once.
+    pub fn attach(&self, holder: Arc<dyn Holder>, recoverer: Option<Arc<dyn Recoverer>>) {
+        self.shared.attached.send_replace(Some(Attached { holder, recoverer }));
+    }
+
+    /// How long a lease is.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.shared.lease
+    }
+
+    /// Stops at once without a word to the service, as a crash would: the session will expire.
+    pub fn abandon(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Clerk {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+/// Takes a question back when whoever asked is gone.
+struct Asked<'a> {
+    shared: &'a Arc<Shared>,
+    ticket: Ticket,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let effects = {
+            let mut state = self.shared.state.lock();
+            state.answers.remove(&self.ticket);
+            state.machine.cancel(self.ticket)
+        };
+        self.shared.run(effects);
+    }
+}
+
+impl Shared {
+    fn over(&self) -> Option<Error> {
+        self.state.lock().machine.over.clone()
+    }
+
+    fn end(self: &Arc<Self>, error: Error) {
+        let effects = self.state.lock().machine.end(error);
+        self.run(effects);
+    }
+
+    fn pinned(self: &Arc<Self>, pin: PinId, held: Held) -> Pin {
+        let shared = Arc::clone(self);
+        Pin::new(
+            held,
+            Box::new(move || {
+                let effects = shared.state.lock().machine.unpin(pin);
+                shared.run(effects);
+            }),
+        )
+    }
+
+    /// Carries effects out. The state must not be locked by the caller.
+    fn run(self: &Arc<Self>, effects: Vec<Effect>) {
+        {
+            for effect in effects {
+                match effect {
+                    Effect::Answer(ticket, answer) => self.answer(ticket, answer),
+                    Effect::Send => self.send.notify_one(),
+                    Effect::Changed => self.changed.notify_waiters(),
+                    Effect::Revoke(id, span, keep) => {
+                        let task = tasks::revoke(Arc::clone(self), id, span, keep);
+                        self.world.spawn("lock-revoke", task);
+                    }
+                    Effect::Recover(dead, held) => {
+                        if self.state.lock().recovering.insert(dead) {
+                            let task = tasks::recover(Arc::clone(self), dead, held);
+                            self.world.spawn("lock-recover", task);
+                        }
+                    }
+                    Effect::Renew => self.renew.notify_one(),
+                    Effect::Stale => self.relisten.notify_one(),
+                    Effect::Over(error) => self.ended(&error),
+                }
+            }
+        }
+    }
+
+    fn answer(self: &Arc<Self>, ticket: Ticket, answer: Answer) {
+        let told = match answer {
+            Answer::Granted(pin, held) => Told::Granted(self.pinned(pin, held)),
+            Answer::Refused => Told::Refused,
+            Answer::Hinted => Told::Hinted,
+            Answer::Over(error) => Told::Over(error),
+        };
+        let sender = self.state.lock().answers.remove(&ticket);
+        if let Some(sender) = sender {
+            // Whoever asked may have gone; then the pin is dropped here.
+            let _ = sender.send(told);
+        }
+    }
+
+    fn ended(&self, error: &Error) {
+        self.valid_until.store(0, Ordering::Release);
+        self.send.notify_one();
+        self.renew.notify_one();
+        self.relisten.notify_one();
+        if *error == Error::Expired {
+            tracing::error!(session = self.session.0, "the lease is lost");
+            if let Some(attached) = self.attached.borrow().clone() {
+                attached.holder.expired();
+            }
+        }
+    }
+
+    /// Whether the lease is valid with margin.
+    fn valid(&self) -> bool {
+        self.world.clock.now().0 < self.valid_until.load(Ordering::Acquire)
+    }
+
+    async fn answered(&self, receiver: oneshot::Receiver<Told>, deadline: Time) -> Option<Told> {
+        match self.world.until(deadline, receiver).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(_)) => Some(Told::Over(Error::Closed)),
+            Err(_) => None,
+        }
+    }
+
+    async fn get(
+        self: &Arc<Self>,
+        ask: (Span, Span, Mode),
+        wait: bool,
+    ) -> Result<Option<Pin>, Error> {
+        let deadline = self.world.clock.now() + self.patience;
+        let mut upgrading = false;
+        loop {
+            let changed = self.changed.notified();
+            let (sender, receiver) = oneshot::channel();
+            let (want, effects) = {
+                let mut state = self.state.lock();
+                let (want, effects) = state.machine.want(ask, wait);
+                if let Want::Asked(ticket) = want {
+                    state.answers.insert(ticket, sender);
+                }
+                (want, effects)
+            };
+            upgrading |= want == Want::Revoking && !effects.is_empty();
+            self.run(effects);
+            match want {
+                Want::Have(pin, held) if self.valid() => return Ok(Some(self.pinned(pin, held))),
+                Want::Have(pin, held) => {
+                    drop(self.pinned(pin, held));
+                    return Err(Error::Expired);
+                }
+                Want::Over(error) => return Err(error),
+                Want::Revoking if !wait && !upgrading => return Ok(None),
+                Want::Revoking | Want::Asking => {
+                    if self.world.until(deadline, changed).await.is_err() {
+                        return Err(Error::Deadline);
+                    }
+                }
+                Want::Asked(ticket) => {
+                    let asked = Asked { shared: self, ticket };
+                    let answer = self.answered(receiver, deadline).await;
+                    drop(asked);
+                    match answer {
+                        Some(Told::Granted(pin)) => return Ok(Some(pin)),
+                        Some(Told::Over(error)) => return Err(error),
+                        Some(Told::Refused | Told::Hinted) if !wait => return Ok(None),
+                        Some(Told::Refused | Told::Hinted) => {}
+                        None => return Err(Error::Deadline),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn give_up(self: &Arc<Self>, span: Span) -> Result<(), Error> {
+        let deadline = self.world.clock.now() + self.patience;
+        let effects = self.state.lock().machine.revoke(span, None);
+        self.run(effects);
+        loop {
+            let changed = self.changed.notified();
+            {
+                let state = self.state.lock();
+                if let Some(error) = &state.machine.over {
+                    return Err(error.clone());
+                }
+                if !state.machine.giving_up(span) {
+                    return Ok(());
+                }
+            }
+            if self.world.until(deadline, changed).await.is_err() {
+                return Err(Error::Deadline);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Locks for Clerk {
+    fn session(&self) -> SessionId {
+        self.shared.session
+    }
+
+    fn valid_until(&self) -> Time {
+        Time(self.shared.valid_until.load(Ordering::Acquire))
+    }
+
+    fn held(&self, name: Name, mode: Mode) -> Option<Held> {
+        let held = self.shared.state.lock().machine.held.get(name)?;
+        (held.mode >= mode && self.shared.valid()).then_some(held)
+    }
+
+    fn all_held(&self) -> Vec<Held> {
+        self.shared.state.lock().machine.held.all()
+    }
+
+    fn newest(&self) -> Grant {
+        self.shared.state.lock().machine.newest
+    }
+
+    async fn acquire(&self, need: Span, wish: Span, mode: Mode) -> Result<Pin, Error> {
+        match self.shared.get((need, wish, mode), true).await? {
+            Some(pin) => Ok(pin),
+            None => Err(Error::Deadline),
+        }
+    }
+
+    async fn try_acquire(&self, need: Span, mode: Mode) -> Result<Option<Pin>, Error> {
+        self.shared.get((need, need, mode), false).await
+    }
+
+    async fn hint(&self, names: &[Name], mode: Mode) -> Result<(), Error> {
+        let shared = &self.shared;
+        let (sender, receiver) = oneshot::channel();
+        let ticket = {
+            let mut state = shared.state.lock();
+            if let Some(error) = &state.machine.over {
+                return Err(error.clone());
+            }
+            let Some(ticket) = state.machine.hint(names, mode) else { return Ok(()) };
+            state.answers.insert(ticket, sender);
+            ticket
+        };
+        let asked = Asked { shared, ticket };
+        shared.send.notify_one();
+        let deadline = shared.world.clock.now() + shared.patience;
+        let answer = shared.answered(receiver, deadline).await;
+        drop(asked);
+        match answer {
+            Some(Told::Over(error)) => Err(error),
+            Some(_) => Ok(()),
+            None => Err(Error::Unreachable),
+        }
+    }
+
+    async fn give_up(&self, span: Span) -> Result<(), Error> {
+        self.shared.give_up(span).await
+    }
+
+    fn report(&self, numbers: String) {
+        *self.shared.report.lock() = numbers;
+    }
+
+    fn messages(&self) -> u64 {
+        self.shared.messages.load(Ordering::Relaxed)
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        let shared = &self.shared;
+        let all = Span::new(Name(0), Name(u64::MAX)).expect("it is not empty");
+        let given_up = shared.give_up(all).await;
+        if given_up == Err(Error::Closed) {
+            return Ok(());
+        }
+        given_up?;
+        let deadline = shared.world.clock.now() + shared.patience.min(Duration::from_secs(10));
+        shared.messages.fetch_add(1, Ordering::Relaxed);
+        shared.end(Error::Closed);
+        let close = shared.service.close(shared.session, deadline);
+        let closed = shared.world.until(deadline, close).await.unwrap_or(Err(Error::Unreachable));
+        shared.attached.send_replace(None);
+        match closed {
+            // An earlier try may have got through.
+            Err(Error::Expired) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! The clerk as a pure machine: what it holds, what it asked for, what it is asked to give up,
+//! what is pinned. Calls and events in, effects out. It has no clock and no socket: leases are the
+//! shell's.
+//!
+//! Asks leave in numbered batches, one batch at a time, so that a release and the acquire behind
+//! it can never change places and a repeated batch is recognized.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::held::Holdings;
+use crate::{
+    error::Error,
+    locks::Held,
+    message::{Acquire, Ask, Event, Seq, Ticket},
+    name::{Grant, Mode, Name, SessionId, Span},
+};
+
+/// Names a pin.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct PinId(pub(crate) u64);
+
+/// Names a revocation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct RevocationId(pub(crate) u64);
+
+/// What the shell must do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Effect {
+    /// Tell whoever asked.
+    Answer(Ticket, Answer),
+    /// There is a batch to send.
+    Send,
+    /// Something changed that a blocked acquire may have waited for.
+    Changed,
+    /// Call the holder, then [`Machine::revoked`].
+    Revoke(RevocationId, Span, Option<Mode>),
+    /// Call the recoverer.
+    Recover(SessionId, Vec<Held>),
+    /// Renew the lease now.
+    Renew,
+    /// The stream shows the past: listen again.
+    Stale,
+    /// The session is over.
+    Over(Error),
+}
+
+/// The answer to a ticket.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Answer {
+    Granted(PinId, Held),
+    Refused,
+    Hinted,
+    Over(Error),
+}
+
+/// What becomes of a wish for a lock.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Want {
+    Have(PinId, Held),
+    /// The service was asked.
+    Asked(Ticket),
+    /// A revocation must end first.
+    Revoking,
+    /// An earlier question must be answered first.
+    Asking,
+    Over(Error),
+}
+
+struct Revocation {
+    span: Span,
+    keep: Option<Mode>,
+    running: bool,
+}
+
+struct Question {
+    /// `None` for a hint.
+    need: Option<Span>,
+    names: Vec<Name>,
+    mode: Mode,
+    wait: bool,
+}
+
+impl Question {
+    fn overlaps(&self, span: Span) -> bool {
+        self.need.is_some_and(|need| need.overlaps(span))
+            || self.names.iter().any(|name| span.contains(*name))
+    }
+}
+
+/// The state of one clerk.
+#[derive(Default)]
+pub(crate) struct Machine {
+    pub(crate) held: Holdings,
+    pub(crate) newest: Grant,
+    pub(crate) over: Option<Error>,
+    pins: BTreeMap<PinId, Span>,
+    revocations: BTreeMap<RevocationId, Revocation>,
+    questions: BTreeMap<Ticket, Question>,
+    queue: Vec<Ask>,
+    in_flight: Option<(Seq, Arc<[Ask]>)>,
+    sent: Seq,
+    next: u64,
+}
+
+/// The most asks of one batch.
+const BATCH: usize = 4096;
+
+fn touches(part: &Held, keep: Option<Mode>) -> bool {
+    keep.is_none_or(|keep| part.mode > keep)
+}
+
+impl Machine {
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Somebody wants `need`.
+    pub(crate) fn want(&mut self, ask: (Span, Span, Mode), wait: bool) -> (Want, Vec<Effect>) {
+        let (need, wish, mode) = ask;
+        if let Some(error) = &self.over {
+            return (Want::Over(error.clone()), Vec::new());
+        }
+        if self.revoking(need) {
+            return (Want::Revoking, Vec::new());
+        }
+        if let Some(held) = self.held.covers(need, mode) {
+            return (Want::Have(self.pin(need), held), Vec::new());
+        }
+        if self.questions.values().any(|question| question.overlaps(need)) {
+            return (Want::Asking, Vec::new());
+        }
+        if mode == Mode::Exclusive {
+            let shared: Vec<Span> = self
+                .held
+                .parts(need)
+                .filter(|part| part.mode == Mode::Shared)
+                .map(|part| part.span)
+                .collect();
+            if !shared.is_empty() {
+                let mut effects = Vec::new();
+                for span in shared {
+                    effects.extend(self.revoke(span, None));
+                }
+                return (Want::Revoking, effects);
+            }
+        }
+        let ticket = Ticket(self.fresh());
+        self.questions.insert(ticket, Question { need: Some(need), names: Vec::new(), mode, wait });
+        self.queue.push(Ask::Acquire(Acquire { ticket, need, wish, mode, wait }));
+        (Want::Asked(ticket), vec![Effect::Send])
+    }
+
+    /// Asks for what is free of `names`. `None` if there is nothing to ask.
+    pub(crate) fn hint(&mut self, names: &[Name], mode: Mode) -> Option<Ticket> {
+        let mut wanted: Vec<Name> = names
+            .iter()
+            .copied()
+            .filter(|name| name.0 < u64::MAX && self.held.get(*name).is_none())
+            .filter(|name| !self.revoking(Span::one(*name)))
+            .filter(|name| !self.questions.values().any(|q| q.overlaps(Span::one(*name))))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() || self.over.is_some() {
+            return None;
+        }
+        let ticket = Ticket(self.fresh());
+        self.queue.push(Ask::Hint { ticket, names: wanted.clone(), mode });
+        self.questions.insert(ticket, Question { need: None, names: wanted, mode, wait: false });
+        Some(ticket)
+    }
+
+    /// Whoever asked no longer waits.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) -> Vec<Effect> {
+        if self.questions.remove(&ticket).is_none() {
+            return Vec::new();
+        }
+        let before = self.queue.len();
+        self.queue.retain(|ask| !matches!(ask, Ask::Acquire(a) if a.ticket == ticket));
+        if self.queue.len() == before {
+            self.queue.push(Ask::Cancel(ticket));
+        }
+        vec![Effect::Send, Effect::Changed]
+    }
+
+    fn pin(&mut self, span: Span) -> PinId {
+        let pin = PinId(self.fresh());
+        self.pins.insert(pin, span);
+        pin
+    }
+
+    pub(crate) fn unpin(&mut self, pin: PinId) -> Vec<Effect> {
+        self.pins.remove(&pin);
+        self.start()
+    }
+
+    /// Whether an acquire of `need` must let a revocation go first. One that still waits for pins
+    /// elsewhere in its span does not count: the owner of such a pin may be who is asking.
+    fn revoking(&self, need: Span) -> bool {
+        self.revocations.values().any(|revocation| {
+            revocation.span.overlaps(need) && (revocation.running || self.pinned(need))
+        })
+    }
+
+    fn pinned(&self, span: Span) -> bool {
+        self.pins.values().any(|pinned| pinned.overlaps(span))
+    }
+
+    /// Asks for `span` to be given up, down to `keep`.
+    pub(crate) fn revoke(&mut self, span: Span, keep: Option<Mode>) -> Vec<Effect> {
+        let needless = !self.held.parts(span).any(|part| touches(&part, keep))
+            || self.revocations.values().any(|r| r.span.covers(span) && r.keep <= keep);
+        if needless || self.over.is_some() {
+            return Vec::new();
+        }
+        let id = RevocationId(self.fresh());
+        self.revocations.insert(id, Revocation { span, keep, running: false });
+        self.start()
+    }
+
+    /// Whether something of `span` is still to be given up.
+    pub(crate) fn giving_up(&self, span: Span) -> bool {
+        self.revocations.values().any(|r| r.span.overlaps(span))
+    }
+
+    /// Starts the revocations that can start.
+    fn start(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let waiting: Vec<RevocationId> =
+            self.revocations.iter().filter(|(_, r)| !r.running).map(|(id, _)| *id).collect();
+        for id in waiting {
+            let Some(Revocation { span, keep, .. }) = self.revocations.get(&id) else { continue };
+            let (span, keep) = (*span, *keep);
+            let busy = self.revocations.values().any(|r| r.running && r.span.overlaps(span));
+            if busy || self.pinned(span) {
+                continue;
+            }
+            if !self.held.parts(span).any(|part| touches(&part, keep)) {
+                self.revocations.remove(&id);
+                effects.push(Effect::Changed);
+            } else if let Some(revocation) = self.revocations.get_mut(&id) {
+                revocation.running = true;
+                effects.push(Effect::Revoke(id, span, keep));
+            }
+        }
+        effects
+    }
+
+    /// The holder has given up what the revocation asked for.
+    pub(crate) fn revoked(&mut self, id: RevocationId) -> Vec<Effect> {
+        let Some(Revocation { span, keep, .. }) = self.revocations.remove(&id) else {
+            return Vec::new();
+        };
+        let parts: Vec<Held> = self.held.parts(span).filter(|part| touches(part, keep)).collect();
+        for part in parts {
+            match keep {
+                None => {
+                    self.held.remove(part.span);
+                    self.queue.push(Ask::Release(part.span));
+                }
+                Some(mode) => {
+                    self.held.set(Held { mode, ..part });
+                    self.queue.push(Ask::Downgrade(part.span));
+                }
+            }
+        }
+        let mut effects = vec![Effect::Send, Effect::Changed];
+        effects.extend(self.start());
+        effects
+    }
+
+    /// The batch that is to be sent, or sent again.
+    pub(crate) fn batch(&mut self) -> Option<(Seq, Arc<[Ask]>)> {
+        if self.in_flight.is_none() && !self.queue.is_empty() && self.over.is_none() {
+            let rest = self.queue.split_off(self.queue.len().min(BATCH));
+            let asks = std::mem::replace(&mut self.queue, rest);
+            self.sent.0 += 1;
+            self.in_flight = Some((self.sent, asks.into()));
+        }
+        self.in_flight.clone()
+    }
+
+    /// The batch was applied.
+    pub(crate) fn acked(&mut self, seq: Seq) {
+        if self.in_flight.as_ref().is_some_and(|(sent, _)| *sent == seq) {
+            self.in_flight = None;
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: Event) -> Vec<Effect> {
+        if self.over.is_some() {
+            return Vec::new();
+        }
+        match event {
+            Event::Snapshot { seq, newest, held, waiting } => {
+                self.snapshot(seq, newest, &held, &waiting)
+            }
+            Event::Granted { ticket, held } => self.granted(ticket, &held),
+            Event::Refused(ticket) => {
+                self.questions.remove(&ticket);
+                vec![Effect::Answer(ticket, Answer::Refused), Effect::Changed]
+            }
+            Event::Revoke { span, keep } => self.revoke(span, keep),
+            Event::Recover { dead, held } => vec![Effect::Recover(dead, held)],
+            Event::Report => vec![Effect::Renew],
+            Event::Ended => self.end(Error::Expired),
+        }
+    }
+
+    fn granted(&mut self, ticket: Ticket, held: &[Held]) -> Vec<Effect> {
+        for held in held {
+            self.held.set(*held);
+            if held.mode == Mode::Exclusive {
+                self.newest = self.newest.max(held.grant);
+            }
+        }
+        match self.questions.remove(&ticket) {
+            Some(question) => vec![self.answer(ticket, &question), Effect::Changed],
+            None => vec![Effect::Changed],
+        }
+    }
+
+    /// The answer that follows from what is held. The pin is made here, before any later revoke
+    /// can be looked at: it is the least time that a fresh grant is held.
+    fn answer(&mut self, ticket: Ticket, question: &Question) -> Effect {
+        let answer = match question.need {
+            None => Answer::Hinted,
+            Some(need) => match self.held.covers(need, question.mode) {
+                Some(held) => Answer::Granted(self.pin(need), held),
+                None => Answer::Refused,
+            },
+        };
+        Effect::Answer(ticket, answer)
+    }
+
+    /// Makes what is known equal to what the service says, plus what is still on its way there.
+    fn snapshot(
+        &mut self,
+        seq: Seq,
+        newest: Grant,
+        held: &[Held],
+        waiting: &[Ticket],
+    ) -> Vec<Effect> {
+        let flying = self.in_flight.as_ref().map(|(sent, _)| *sent);
+        let acked = flying.map_or(self.sent, |flying| Seq(flying.0 - 1));
+        if seq < acked {
+            return vec![Effect::Stale];
+        }
+        let mut pending: Vec<Ask> = match &self.in_flight {
+            Some((sent, asks)) if *sent > seq => asks.to_vec(),
+            Some(_) | None => Vec::new(),
+        };
+        pending.extend(self.queue.iter().cloned());
+        let mut now = Holdings::default();
+        for held in held {
+            now.set(*held);
+        }
+        let mut unasked = Vec::new();
+        for ask in &pending {
+            match ask {
+                Ask::Release(span) => now.remove(*span),
+                Ask::Downgrade(span) => {
+                    let parts: Vec<Held> = now.parts(*span).collect();
+                    for part in parts {
+                        now.set(Held { mode: Mode::Shared, ..part });
+                    }
+                }
+                Ask::Acquire(acquire) => unasked.push(acquire.ticket),
+                Ask::Hint { ticket, .. } => unasked.push(*ticket),
+                Ask::Cancel(_) => {}
+            }
+        }
+        let lost = self.held.all().into_iter().find(|old| now.covers(old.span, old.mode).is_none());
+        if let Some(lost) = lost {
+            tracing::error!(?lost, "the lock service no longer knows of a lock; session given up");
+            return self.end(Error::Expired);
+        }
+        self.held = now;
+        self.newest = self.newest.max(newest);
+        let settled: Vec<Ticket> = self
+            .questions
+            .keys()
+            .copied()
+            .filter(|ticket| !unasked.contains(ticket) && !waiting.contains(ticket))
+            .collect();
+        let mut effects = vec![Effect::Changed];
+        for ticket in settled {
+            if let Some(question) = self.questions.remove(&ticket) {
+                debug_assert!(
+                    !question.wait
+                        || question
+                            .need
+                            .is_none_or(|n| self.held.covers(n, question.mode).is_some()),
+                    "a waiting acquire is granted or waits"
+                );
+                effects.push(self.answer(ticket, &question));
+            }
+        }
+        // Waits there but nobody waits here: it was cancelled while the cancel is on its way, or
+        // its waiter is gone; the cancel in `pending` takes care of it.
+        effects
+    }
+
+    /// The session is over: everybody is told.
+    pub(crate) fn end(&mut self, error: Error) -> Vec<Effect> {
+        if self.over.is_some() {
+            return Vec::new();
+        }
+        self.over = Some(error.clone());
+        self.held = Holdings::default();
+        self.queue.clear();
+        self.in_flight = None;
+        self.revocations.clear();
+        let mut effects: Vec<Effect> = std::mem::take(&mut self.questions)
+            .into_keys()
+            .map(|ticket| Effect::Answer(ticket, Answer::Over(error.clone())))
+            .collect();
+        effects.push(Effect::Changed);
+        effects.push(Effect::Over(error));
+        effects
+    }
+}

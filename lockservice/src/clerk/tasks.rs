@@ -1,0 +1,169 @@
+//! What a clerk does on its own: send batches, listen to events, renew the lease, and carry out
+//! revocations and recoveries. It decides nothing that the machine decides.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use world::Time;
+
+use super::{Attached, Shared, machine::RevocationId, usable};
+use crate::{
+    error::Error,
+    locks::Held,
+    name::{Mode, SessionId, Span},
+};
+
+/// Before something that failed is tried again.
+pub(super) const BACK_OFF: Duration = Duration::from_millis(20);
+/// How long one try of a call may take.
+const CALL: Duration = Duration::from_secs(5);
+
+/// Sends what the machine has to ask, one batch at a time, each until it is known to be applied.
+pub(super) async fn send(shared: Arc<Shared>) {
+    loop {
+        let batch = {
+            let mut state = shared.state.lock();
+            if state.machine.over.is_some() {
+                return;
+            }
+            state.machine.batch()
+        };
+        let Some((seq, asks)) = batch else {
+            shared.send.notified().await;
+            continue;
+        };
+        shared.messages.fetch_add(1, Ordering::Relaxed);
+        let deadline = shared.world.clock.now() + CALL;
+        let request = shared.service.request(shared.session, seq, &asks, deadline);
+        match shared.world.until(deadline, request).await {
+            Ok(Ok(())) => shared.state.lock().machine.acked(seq),
+            Ok(Err(Error::Expired)) => return shared.end(Error::Expired),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a batch of asks failed; it is sent again");
+                shared.world.clock.sleep(BACK_OFF).await;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Listens to the session's events and, when the stream ends, listens again.
+pub(super) async fn listen(shared: Arc<Shared>) {
+    loop {
+        if shared.over().is_some() {
+            return;
+        }
+        shared.messages.fetch_add(1, Ordering::Relaxed);
+        let deadline = shared.world.clock.now() + CALL;
+        let listen = shared.service.listen(shared.session, deadline);
+        let stream = shared.world.until(deadline, listen).await;
+        match stream {
+            Ok(Ok(mut events)) => loop {
+                let relisten = std::pin::pin!(shared.relisten.notified());
+                let next = futures_util::future::select(events.next(), relisten).await;
+                let futures_util::future::Either::Left((Some(group), _)) = next else { break };
+                for event in group {
+                    let effects = shared.state.lock().machine.event(event);
+                    shared.run(effects);
+                }
+            },
+            Ok(Err(Error::Expired)) => return shared.end(Error::Expired),
+            Ok(Err(error)) => tracing::debug!(%error, "cannot listen to the lock service yet"),
+            Err(_) => {}
+        }
+        shared.world.clock.sleep(BACK_OFF).await;
+    }
+}
+
+/// Renews the lease every third of it, and ends the session when the margin is reached.
+pub(super) async fn renew(shared: Arc<Shared>, opened: Time) {
+    let third = shared.lease / 3;
+    let mut next = opened + third;
+    loop {
+        let until = Time(shared.valid_until.load(Ordering::Acquire));
+        let wake = next.min(until);
+        // Either it is time, or somebody wants fresh numbers.
+        let _ = shared.world.until(wake, shared.renew.notified()).await;
+        if shared.over().is_some() {
+            return;
+        }
+        let sent = shared.world.clock.now();
+        if sent >= until {
+            return shared.end(Error::Expired);
+        }
+        let report = shared.report.lock().clone();
+        let renewal = shared.service.renew(shared.session, report, until);
+        match shared.world.until(until, renewal).await {
+            Ok(Ok(())) => {
+                let valid = sent + usable(shared.lease);
+                if shared.world.clock.now() >= until || shared.over().is_some() {
+                    // The lease lapsed meanwhile and `held` has said so: no way back.
+                    return shared.end(Error::Expired);
+                }
+                shared.valid_until.store(valid.0, Ordering::Release);
+                next = sent + third;
+            }
+            Ok(Err(Error::Expired)) => return shared.end(Error::Expired),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a renewal failed; it is sent again");
+                next = shared.world.clock.now() + (shared.lease / 60).max(BACK_OFF);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn attached(shared: &Shared) -> Option<Attached> {
+    let mut attached = shared.attached.subscribe();
+    // The sender lives in `shared`, so this fails only if nobody can be waiting.
+    attached.wait_for(Option::is_some).await.ok()?.clone()
+}
+
+/// Lets the holder flush, then gives back.
+pub(super) async fn revoke(shared: Arc<Shared>, id: RevocationId, span: Span, keep: Option<Mode>) {
+    let Some(attached) = attached(&shared).await else { return };
+    attached.holder.revoke(span, keep).await;
+    let effects = shared.state.lock().machine.revoked(id);
+    shared.run(effects);
+}
+
+/// Recovers a dead session, again and again until it is done.
+pub(super) async fn recover(shared: Arc<Shared>, dead: SessionId, held: Vec<Held>) {
+    let recoverer = attached(&shared).await.and_then(|attached| attached.recoverer);
+    let Some(recoverer) = recoverer else {
+        tracing::error!(dead = dead.0, "asked to recover a session, but nothing here can");
+        return;
+    };
+    let again = (shared.lease / 20).max(BACK_OFF);
+    loop {
+        match recoverer.recover(dead, held.clone()).await {
+            Ok(()) => break,
+            Err(error) => tracing::warn!(dead = dead.0, %error, "recovery is tried again"),
+        }
+        if shared.over().is_some() {
+            return;
+        }
+        shared.world.clock.sleep(again).await;
+    }
+    while shared.over().is_none() {
+        shared.messages.fetch_add(1, Ordering::Relaxed);
+        let deadline = shared.world.clock.now() + CALL;
+        let told = shared.service.recovered(dead, shared.session, deadline);
+        match shared.world.until(deadline, told).await {
+            Ok(Ok(())) => break,
+            Ok(Err(Error::Protocol(reason))) => {
+                tracing::warn!(dead = dead.0, reason, "somebody else recovers it");
+                break;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "could not tell of a recovery yet");
+                shared.world.clock.sleep(BACK_OFF).await;
+            }
+            Err(_) => {}
+        }
+    }
+    shared.state.lock().recovering.remove(&dead);
+}

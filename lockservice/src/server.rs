@@ -1,0 +1,300 @@
+//! A coordinator's lock service: leases in the leader's memory, one event stream per session,
+//! commands through the replicated table. It does not know how the table is replicated
+//! ([`Engine`]) nor what a lock protects.
+
+mod leases;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use world::{Task, Time, World};
+
+use crate::{
+    engine::Engine,
+    error::Error,
+    message::{Ask, Client, Command, Event, LockRows, Opened, Reply, Seq, SessionRow},
+    name::SessionId,
+    service::{Events, Service},
+    table::Table,
+};
+use leases::Leases;
+
+/// How a server behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How long a renewal is good for.
+    pub lease: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(30) }
+    }
+}
+
+/// The lock service of one coordinator. Cheap calls; drop it, or [`Server::stop`] it, to end it.
+pub struct Server {
+    world: World,
+    engine: Arc<dyn Engine>,
+    config: Config,
+    inner: Mutex<Inner>,
+    renewed: Notify,
+    watch: Mutex<Option<Task>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    term: Option<u64>,
+    leases: Leases,
+    streams: BTreeMap<SessionId, Stream>,
+}
+
+type Stream = mpsc::Sender<Vec<Event>>;
+
+/// How many groups of events a client may lag behind before its stream is cut.
+const LAG: usize = 1024;
+/// The longest report that a renewal may carry.
+const MAX_REPORT: usize = 64 << 10;
+/// How long [`Service::sessions`] waits for fresh numbers.
+const FRESH: Duration = Duration::from_millis(300);
+
+impl Server {
+    /// Serves the table behind `engine`.
+    #[must_use]
+    pub fn start(world: World, engine: Arc<dyn Engine>, config: Config) -> Arc<Self> {
+        let server = Arc::new(Self {
+            world,
+            engine,
+            config,
+            inner: Mutex::default(),
+            renewed: Notify::new(),
+            watch: Mutex::default(),
+        });
+        let watch = Self::watch(Arc::downgrade(&server), server.world.clone());
+        *server.watch.lock() = Some(server.world.spawn("lock-server", watch));
+        server
+    }
+
+    /// Ends all streams and expires nobody any more.
+    pub fn stop(&self) {
+        if let Some(watch) = self.watch.lock().take() {
+            watch.abort();
+        }
+        self.inner.lock().streams.clear();
+    }
+
+    /// Follows the table: passes events on, keeps leases, lets sessions expire.
+    async fn watch(server: Weak<Self>, world: World) {
+        let Some(mut moves) = server.upgrade().map(|server| server.engine.moves()) else { return };
+        let mut next = Time::ZERO;
+        loop {
+            let Some(server) = server.upgrade() else { return };
+            let now = world.clock.now();
+            server.follow(now, now >= next);
+            if now >= next {
+                next = now
+                    + (server.config.lease / 20)
+                        .clamp(Duration::from_millis(5), Duration::from_millis(200));
+            }
+            drop(server);
+            // What ends the wait does not matter: both sides are looked at.
+            let _ = world.until(next, moves.next()).await;
+        }
+    }
+
+    fn follow(self: &Arc<Self>, now: Time, all: bool) {
+        let mut inner = self.inner.lock();
+        let term = self.engine.leading();
+        let all = all || term != inner.term;
+        if term != inner.term {
+            inner.term = term;
+            inner.leases.clear();
+            if term.is_none() {
+                self.end_streams(&mut inner);
+            }
+        }
+        self.pump(&mut inner);
+        if !all || term.is_none() {
+            return;
+        }
+        let mut living = Vec::new();
+        self.engine.look(&mut |table| living = table.living().collect());
+        for session in inner.leases.sweep(now, self.config.lease, &living) {
+            let server = Arc::clone(self);
+            self.world.spawn("lock-expire", async move {
+                tracing::warn!(session = session.0, "the lease ran out");
+                let deadline = server.world.clock.now() + server.config.lease;
+                // If it fails the next sweep asks again, here or at the next leader.
+                let _ = server.propose(Command::Expire(session), deadline).await;
+            });
+        }
+    }
+
+    fn end_streams(&self, inner: &mut Inner) {
+        let streams = std::mem::take(&mut inner.streams);
+        self.engine.look(&mut |table| {
+            for session in streams.keys() {
+                table.deafen(*session);
+            }
+        });
+    }
+
+    /// Passes on what the table has to say.
+    fn pump(&self, inner: &mut Inner) {
+        let mut events = Vec::new();
+        self.engine.look(&mut |table| events = table.drain());
+        if events.is_empty() {
+            return;
+        }
+        let mut groups: BTreeMap<SessionId, Vec<Event>> = BTreeMap::new();
+        for (session, event) in events {
+            groups.entry(session).or_default().push(event);
+        }
+        for (session, group) in groups {
+            let over = group.contains(&Event::Ended);
+            let sent = inner.streams.get(&session).is_some_and(|s| s.try_send(group).is_ok());
+            if over || !sent {
+                inner.streams.remove(&session);
+                self.engine.look(&mut |table| table.deafen(session));
+            }
+        }
+    }
+
+    async fn propose(&self, command: Command, deadline: Time) -> Result<Reply, Error> {
+        let reply = self.engine.propose(command, deadline).await?;
+        self.pump(&mut self.inner.lock());
+        let reply = Reply::decode(&reply).map_err(|odd| Error::Protocol(odd.to_string()))?;
+        match reply {
+            Reply::Expired => Err(Error::Expired),
+            Reply::Malformed => Err(Error::Protocol("a malformed command".to_owned())),
+            Reply::Opened(_) | Reply::Done | Reply::Refused => Ok(reply),
+        }
+    }
+
+    fn look<R>(&self, mut look: impl FnMut(&mut Table) -> R) -> R {
+        let mut result = None;
+        self.engine.look(&mut |table| result = Some(look(table)));
+        result.expect("the engine shows its table exactly once")
+    }
+}
+
+#[async_trait]
+impl Service for Server {
+    async fn open(&self, client: Client, replace: bool, deadline: Time) -> Result<Opened, Error> {
+        match self.propose(Command::Open { client, replace }, deadline).await? {
+            Reply::Opened(session) => {
+                let until = self.world.clock.now() + self.config.lease;
+                self.inner.lock().leases.begin(session, until);
+                Ok(Opened { session, lease: self.config.lease })
+            }
+            other => Err(Error::Protocol(format!("{other:?} to an opening"))),
+        }
+    }
+
+    async fn request(
+        &self,
+        session: SessionId,
+        seq: Seq,
+        asks: &[Ask],
+        deadline: Time,
+    ) -> Result<(), Error> {
+        let command = Command::Batch { session, seq, asks: asks.to_vec() };
+        self.propose(command, deadline).await.map(|_| ())
+    }
+
+    async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error> {
+        self.engine.barrier(deadline).await?;
+        let mut inner = self.inner.lock();
+        if inner.term.is_none() || inner.term != self.engine.leading() {
+            return Err(Error::NotLeader { leader: None });
+        }
+        self.pump(&mut inner);
+        let first = self.look(|table| table.listen(session));
+        if first.contains(&Event::Ended) {
+            return Err(Error::Expired);
+        }
+        let (sender, receiver) = mpsc::channel(LAG);
+        if sender.try_send(first).is_err() {
+            return Err(Error::Unreachable);
+        }
+        inner.streams.insert(session, sender);
+        Ok(ReceiverStream::new(receiver).boxed())
+    }
+
+    async fn renew(&self, session: SessionId, report: String, deadline: Time) -> Result<(), Error> {
+        if report.len() > MAX_REPORT {
+            return Err(Error::Protocol(format!("a report of {} bytes", report.len())));
+        }
+        self.engine.barrier(deadline).await?;
+        let mut inner = self.inner.lock();
+        if inner.term.is_none() || inner.term != self.engine.leading() {
+            return Err(Error::NotLeader { leader: None });
+        }
+        if !self.look(|table| table.lives(session)) {
+            return Err(Error::Expired);
+        }
+        let now = self.world.clock.now();
+        if !inner.leases.renew(session, now, self.config.lease, report) {
+            return Err(Error::Expired);
+        }
+        drop(inner);
+        self.renewed.notify_waiters();
+        Ok(())
+    }
+
+    async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {
+        self.propose(Command::Close(session), deadline).await.map(|_| ())
+    }
+
+    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
+        match self.propose(Command::Recovered { dead, by }, deadline).await? {
+            Reply::Refused => Err(Error::Protocol(format!("{dead:?} is not {by:?}'s to recover"))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn sessions(&self, deadline: Time) -> Result<Vec<SessionRow>, Error> {
+        self.engine.barrier(deadline).await?;
+        let began = self.world.clock.now();
+        let asked: Vec<SessionId> = {
+            let inner = self.inner.lock();
+            let ask = |stream: &Stream| stream.try_send(vec![Event::Report]).is_ok();
+            inner.streams.iter().filter(|(_, stream)| ask(stream)).map(|(&s, _)| s).collect()
+        };
+        let fresh = async {
+            loop {
+                let renewed = self.renewed.notified();
+                if self.inner.lock().leases.all_renewed(&asked, began) {
+                    return;
+                }
+                renewed.await;
+            }
+        };
+        // Whoever does not answer in time is shown with its old numbers.
+        let _ = self.world.until(deadline.min(began + FRESH), fresh).await;
+        let mut rows = self.look(|table| table.list_sessions());
+        self.inner.lock().leases.show(&mut rows, self.world.clock.now());
+        Ok(rows)
+    }
+
+    async fn locks(&self, deadline: Time) -> Result<LockRows, Error> {
+        self.engine.barrier(deadline).await?;
+        Ok(self.look(|table| table.list_locks()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.get_mut().take() {
+            watch.abort();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The lock table: a pure, replicated state machine. Commands in, a reply and events out; no
+//! clock, no task, no socket. It knows sessions, who holds which span under which grant number,
+//! who waits, and which dead sessions await recovery. It does not know when a lease ends (a
+//! command says so) nor what a lock protects.
+//!
+//! Events are not part of the replicated state: they are made only for sessions that listen at
+//! this replica, and a stream always begins with a snapshot.
+
+mod check;
+mod checkpoint;
+mod list;
+mod locks;
+mod pieces;
+mod sessions;
+
+#[cfg(test)]
+mod proptests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use check::Broken;
+pub use checkpoint::Damaged;
+
+use crate::{
+    locks::Held,
+    message::{Acquire, Ask, Client, Command, Event, Reply, Seq, Ticket},
+    name::{Grant, SessionId},
+};
+use pieces::Pieces;
+
+/// The sessions, the locks and the waiters of one lock group.
+#[derive(Default)]
+pub struct Table {
+    next_session: u64,
+    newest: Grant,
+    next_waiter: u64,
+    sessions: BTreeMap<SessionId, Session>,
+    pieces: Pieces,
+    /// By arrival.
+    waiters: BTreeMap<u64, Waiter>,
+    /// Who is listening at this replica; not replicated.
+    listeners: BTreeSet<SessionId>,
+    outbox: Vec<(SessionId, Event)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Session {
+    client: Client,
+    seq: Seq,
+    newest: Grant,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Live,
+    /// The lease ran out; the locks stay until the recoverer is done.
+    Dead {
+        recoverer: Option<SessionId>,
+    },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Waiter {
+    session: SessionId,
+    ask: Acquire,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies a command.
+    pub fn handle(&mut self, command: Command) -> Reply {
+        match command {
+            Command::Open { client, replace } => self.open(client, replace),
+            Command::Batch { session, seq, asks } => self.batch(session, seq, asks),
+            Command::Expire(session) => self.expire(session),
+            Command::Recovered { dead, by } => self.recovered(dead, by),
+            Command::Close(session) => self.close(session),
+        }
+    }
+
+    /// Begins to make events for `session` at this replica: what it holds and waits for, and then
+    /// what it is asked to do. A session that does not live is told just that it ended.
+    pub fn listen(&mut self, session: SessionId) -> Vec<Event> {
+        let Some(row) = self.live(session) else { return vec![Event::Ended] };
+        let snapshot = Event::Snapshot {
+            seq: row.seq,
+            newest: row.newest,
+            held: self.pieces.held_by(session),
+            waiting: self
+                .waiters
+                .values()
+                .filter(|waiter| waiter.session == session)
+                .map(|waiter| waiter.ask.ticket)
+                .collect::<Vec<Ticket>>(),
+        };
+        self.listeners.insert(session);
+        let mut events = vec![snapshot];
+        events.extend(self.revokes_of(session));
+        events.extend(self.recoveries_of(session));
+        events
+    }
+
+    /// Ends what [`Table::listen`] began.
+    pub fn deafen(&mut self, session: SessionId) {
+        self.listeners.remove(&session);
+        self.outbox.retain(|(to, _)| *to != session);
+    }
+
+    /// Takes the events made since the last call.
+    pub fn drain(&mut self) -> Vec<(SessionId, Event)> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// The sessions that live.
+    pub fn living(&self) -> impl Iterator<Item = SessionId> {
+        self.sessions
+            .iter()
+            .filter(|(_, session)| session.state == State::Live)
+            .map(|(&session, _)| session)
+    }
+
+    /// Whether `session` lives.
+    #[must_use]
+    pub fn lives(&self, session: SessionId) -> bool {
+        self.live(session).is_some()
+    }
+
+    /// All that `session` holds.
+    #[must_use]
+    pub fn held_by(&self, session: SessionId) -> Vec<Held> {
+        self.pieces.held_by(session)
+    }
+
+    fn live(&self, session: SessionId) -> Option<&Session> {
+        self.sessions.get(&session).filter(|row| row.state == State::Live)
+    }
+
+    fn tell(&mut self, session: SessionId, event: impl FnOnce() -> Event) {
+        if self.listeners.contains(&session) {
+            self.outbox.push((session, event()));
+        }
+    }
+
+    fn batch(&mut self, session: SessionId, seq: Seq, asks: Vec<Ask>) -> Reply {
+        let Some(row) = self.sessions.get_mut(&session).filter(|row| row.state == State::Live)
+        else {
+            return Reply::Expired;
+        };
+        if seq <= row.seq {
+            return Reply::Done;
+        }
+        row.seq = seq;
+        let mut settle = false;
+        for ask in asks {
+            settle |= self.ask(session, ask);
+        }
+        if settle {
+            self.settle();
+        }
+        Reply::Done
+    }
+}

@@ -1,0 +1,112 @@
+//! The table as bytes, with a format version, and back.
+
+use prost::Message;
+
+use super::{Session, State, Table, Waiter, pieces::Hold};
+use crate::{
+    convert::{acquire_of, client_of, id_of, option_of, owner_of, owner_to, span_of},
+    message::{Ask, Seq},
+    name::{Grant, Mode, SessionId},
+    proto,
+};
+
+/// The bytes are no checkpoint of this format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the checkpoint of the lock table cannot be read: {0}")]
+pub struct Damaged(pub String);
+
+const FORMAT: u32 = 1;
+
+impl Table {
+    /// The replicated state as bytes.
+    #[must_use]
+    pub fn save(&self) -> Vec<u8> {
+        let sessions = self.sessions.iter().map(|(session, row)| proto::SessionState {
+            session: session.0,
+            client: Some((&row.client).into()),
+            seq: row.seq.0,
+            newest: row.newest.0,
+            live: row.state == State::Live,
+            recoverer: match row.state {
+                State::Dead { recoverer: Some(by) } => by.0,
+                State::Dead { recoverer: None } | State::Live => 0,
+            },
+        });
+        let pieces = self.pieces.iter().map(|(span, hold)| proto::Piece {
+            span: Some(span.into()),
+            owners: hold.owners().into_iter().map(owner_to).collect(),
+        });
+        let waiters = self.waiters.iter().map(|(&number, waiter)| proto::Waiter {
+            number,
+            session: waiter.session.0,
+            acquire: match (&Ask::Acquire(waiter.ask)).into() {
+                proto::Ask { ask: Some(proto::ask::Ask::Acquire(acquire)) } => Some(acquire),
+                proto::Ask { .. } => None,
+            },
+        });
+        proto::Checkpoint {
+            format: FORMAT,
+            next_session: self.next_session,
+            newest: self.newest.0,
+            next_waiter: self.next_waiter,
+            sessions: sessions.collect(),
+            pieces: pieces.collect(),
+            waiters: waiters.collect(),
+        }
+        .encode_to_vec()
+    }
+
+    /// A table from the bytes of [`Table::save`].
+    ///
+    /// # Errors
+    /// If they are not, or if what they say breaks a rule of the table.
+    pub fn load(bytes: &[u8]) -> Result<Self, Damaged> {
+        let saved = proto::Checkpoint::decode(bytes).map_err(|e| Damaged(e.to_string()))?;
+        if saved.format != FORMAT {
+            return Err(Damaged(format!("format {}, this program reads {FORMAT}", saved.format)));
+        }
+        let mut table = Self {
+            next_session: saved.next_session,
+            newest: Grant(saved.newest),
+            next_waiter: saved.next_waiter,
+            ..Self::default()
+        };
+        let odd = |e: crate::convert::Odd| Damaged(e.to_string());
+        for row in saved.sessions {
+            let state = match (row.live, row.recoverer) {
+                (true, _) => State::Live,
+                (false, 0) => State::Dead { recoverer: None },
+                (false, by) => State::Dead { recoverer: Some(SessionId(by)) },
+            };
+            let client = client_of(option_of(row.client).map_err(odd)?).map_err(odd)?;
+            let session = Session { client, seq: Seq(row.seq), newest: Grant(row.newest), state };
+            table.sessions.insert(id_of(row.session).map_err(odd)?, session);
+        }
+        for piece in saved.pieces {
+            let span = span_of(piece.span).map_err(odd)?;
+            let owners = piece
+                .owners
+                .into_iter()
+                .map(owner_of)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(odd)?;
+            let hold = match owners.as_slice() {
+                [one] if one.mode == Mode::Exclusive => Hold::Exclusive(one.session, one.grant),
+                many if many.iter().all(|owner| owner.mode == Mode::Shared) => {
+                    Hold::Shared(many.iter().map(|owner| (owner.session, owner.grant)).collect())
+                }
+                _ => return Err(Damaged(format!("conflicting owners of {span:?}"))),
+            };
+            if !table.pieces.insert_raw(span, hold) {
+                return Err(Damaged(format!("{span:?} is there twice")));
+            }
+        }
+        for waiter in saved.waiters {
+            let ask = acquire_of(option_of(waiter.acquire).map_err(odd)?).map_err(odd)?;
+            let session = id_of(waiter.session).map_err(odd)?;
+            table.waiters.insert(waiter.number, Waiter { session, ask });
+        }
+        table.check().map_err(|broken| Damaged(broken.to_string()))?;
+        Ok(table)
+    }
+}

@@ -1,0 +1,265 @@
+//! The map of what is held: disjoint pieces of the name space, each with one exclusive owner or
+//! some shared ones, so that two conflicting owners cannot even be written down. It knows neither
+//! waiters nor whether a session lives.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    locks::Held,
+    message::Owner,
+    name::{Grant, Mode, Name, SessionId, Span},
+};
+
+/// Who owns a piece.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    /// One owner, with its grant.
+    Exclusive(SessionId, Grant),
+    /// One or more owners, by id.
+    Shared(BTreeMap<SessionId, Grant>),
+}
+
+impl Hold {
+    pub(crate) fn conflicts(&self, session: SessionId, mode: Mode) -> bool {
+        match self {
+            Self::Exclusive(owner, _) => *owner != session,
+            Self::Shared(owners) => {
+                mode == Mode::Exclusive && owners.keys().any(|owner| *owner != session)
+            }
+        }
+    }
+
+    pub(crate) fn owners(&self) -> Vec<Owner> {
+        match self {
+            Self::Exclusive(session, grant) => {
+                vec![Owner { session: *session, mode: Mode::Exclusive, grant: *grant }]
+            }
+            Self::Shared(owners) => owners
+                .iter()
+                .map(|(&session, &grant)| Owner { session, mode: Mode::Shared, grant })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn of(&self, session: SessionId) -> Option<(Mode, Grant)> {
+        match self {
+            Self::Exclusive(owner, grant) => {
+                (*owner == session).then_some((Mode::Exclusive, *grant))
+            }
+            Self::Shared(owners) => owners.get(&session).map(|grant| (Mode::Shared, *grant)),
+        }
+    }
+}
+
+/// The pieces by their first name.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Pieces {
+    map: BTreeMap<Name, (Name, Hold)>,
+}
+
+fn span(start: Name, end: Name) -> Span {
+    Span::new(start, end).expect("pieces are never empty")
+}
+
+impl Pieces {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Span, &Hold)> {
+        self.map.iter().map(|(start, (end, hold))| (span(*start, *end), hold))
+    }
+
+    /// The pieces that have a name in `within`, cut to it.
+    pub(crate) fn overlaps(&self, within: Span) -> impl Iterator<Item = (Span, &Hold)> {
+        let first = self.first_at(within.start());
+        self.map.range(first..within.end()).filter_map(move |(start, (end, hold))| {
+            span(*start, *end).intersection(within).map(|cut| (cut, hold))
+        })
+    }
+
+    /// The start of the piece that contains `name`, or `name`.
+    fn first_at(&self, name: Name) -> Name {
+        match self.map.range(..=name).next_back() {
+            Some((start, (end, _))) if *end > name => *start,
+            _ => name,
+        }
+    }
+
+    pub(crate) fn free(&self, need: Span, mode: Mode, session: SessionId) -> bool {
+        !self.overlaps(need).any(|(_, hold)| hold.conflicts(session, mode))
+    }
+
+    /// The largest span within `wish` around `need` of whose added names nobody holds any.
+    pub(crate) fn room(&self, need: Span, wish: Span) -> Span {
+        let below = match self.map.range(..need.start()).next_back() {
+            Some((_, (end, _))) => (*end).min(need.start()).max(wish.start()),
+            None => wish.start(),
+        };
+        let inner = self.first_at(need.end());
+        let above = if inner < need.end() {
+            need.end()
+        } else {
+            self.map
+                .range(need.end()..)
+                .next()
+                .map_or(wish.end(), |(start, _)| wish.end().min(*start))
+        };
+        Span::new(below.min(need.start()), above.max(need.end())).unwrap_or(need)
+    }
+
+    /// Gives `within` to `session`. Exclusive parts of its own keep their number. Nobody else's
+    /// hold may conflict. Returns what came to what the session held.
+    pub(crate) fn give(&mut self, within: Span, owner: Owner) -> Vec<Held> {
+        self.cut(within.start());
+        self.cut(within.end());
+        let mut given: Vec<Held> = Vec::new();
+        let mut note = |part: Span| match given.last_mut() {
+            Some(last) if last.span.end() == part.start() => {
+                last.span = span(last.span.start(), part.end());
+            }
+            _ => given.push(Held { span: part, mode: owner.mode, grant: owner.grant }),
+        };
+        let fresh = || match owner.mode {
+            Mode::Exclusive => Hold::Exclusive(owner.session, owner.grant),
+            Mode::Shared => Hold::Shared(BTreeMap::from([(owner.session, owner.grant)])),
+        };
+        let mut gaps = Vec::new();
+        let mut at = within.start();
+        for (start, (end, hold)) in self.map.range_mut(within.start()..within.end()) {
+            if at < *start {
+                gaps.push((at, *start));
+                note(span(at, *start));
+            }
+            at = *end;
+            match hold {
+                Hold::Exclusive(holder, _) => {
+                    debug_assert_eq!(*holder, owner.session, "a conflicting grant");
+                }
+                Hold::Shared(owners) if owner.mode == Mode::Shared => {
+                    owners.entry(owner.session).or_insert_with(|| {
+                        note(span(*start, *end));
+                        owner.grant
+                    });
+                }
+                Hold::Shared(owners) => {
+                    debug_assert!(
+                        owners.keys().all(|holder| *holder == owner.session),
+                        "a conflicting grant"
+                    );
+                    *hold = fresh();
+                    note(span(*start, *end));
+                }
+            }
+        }
+        if at < within.end() {
+            gaps.push((at, within.end()));
+            note(span(at, within.end()));
+        }
+        for (start, end) in gaps {
+            self.map.insert(start, (end, fresh()));
+        }
+        self.join(within);
+        given
+    }
+
+    /// Takes everything of `session` in `within`. Whether there was anything.
+    pub(crate) fn take(&mut self, within: Span, session: SessionId) -> bool {
+        self.change(within, session, |hold| match hold {
+            Hold::Exclusive(..) => None,
+            Hold::Shared(mut owners) => {
+                owners.remove(&session);
+                (!owners.is_empty()).then_some(Hold::Shared(owners))
+            }
+        })
+    }
+
+    /// Makes what `session` holds exclusively in `within` shared, with `grant` as its number.
+    pub(crate) fn downgrade(&mut self, within: Span, session: SessionId, grant: Grant) -> bool {
+        self.change(within, session, |hold| match hold {
+            Hold::Exclusive(..) => Some(Hold::Shared(BTreeMap::from([(session, grant)]))),
+            shared @ Hold::Shared(_) => Some(shared),
+        })
+    }
+
+    /// Takes everything of `session`.
+    pub(crate) fn take_all(&mut self, session: SessionId) {
+        for held in self.held_by(session) {
+            self.take(held.span, session);
+        }
+    }
+
+    /// All that `session` holds. Looks at every piece: for the rare cases.
+    pub(crate) fn held_by(&self, session: SessionId) -> Vec<Held> {
+        self.iter()
+            .filter_map(|(span, hold)| {
+                hold.of(session).map(|(mode, grant)| Held { span, mode, grant })
+            })
+            .collect()
+    }
+
+    pub(crate) fn insert_raw(&mut self, at: Span, hold: Hold) -> bool {
+        if self.overlaps(at).next().is_some() {
+            return false;
+        }
+        self.map.insert(at.start(), (at.end(), hold));
+        true
+    }
+
+    fn change(
+        &mut self,
+        within: Span,
+        session: SessionId,
+        to: impl Fn(Hold) -> Option<Hold>,
+    ) -> bool {
+        let mine: Vec<Span> = self
+            .overlaps(within)
+            .filter(|(_, hold)| hold.of(session).is_some())
+            .map(|(part, _)| part)
+            .collect();
+        for part in &mine {
+            self.cut(part.start());
+            self.cut(part.end());
+            let Some((end, hold)) = self.map.remove(&part.start()) else { continue };
+            if let Some(hold) = to(hold) {
+                self.map.insert(part.start(), (end, hold));
+            }
+        }
+        if !mine.is_empty() {
+            self.join(within);
+        }
+        !mine.is_empty()
+    }
+
+    /// Makes `at` a border if it lies inside a piece. Both parts keep their owners and numbers.
+    fn cut(&mut self, at: Name) {
+        let Some((_, (end, hold))) = self.map.range_mut(..at).next_back() else { return };
+        if *end > at {
+            let rest = (*end, hold.clone());
+            *end = at;
+            self.map.insert(at, rest);
+        }
+    }
+
+    /// Joins neighbours with the very same owners and numbers, in and at the borders of `within`.
+    fn join(&mut self, within: Span) {
+        let first = self
+            .map
+            .range(..within.start())
+            .next_back()
+            .map_or(within.start(), |(start, _)| *start);
+        let mut joins = Vec::new();
+        let mut last: Option<(Name, Name, &Hold)> = None;
+        for (start, (end, hold)) in self.map.range(first..=within.end()) {
+            match last {
+                Some((from, to, same)) if to == *start && same == hold => {
+                    joins.push((from, *start, *end));
+                    last = Some((from, *end, same));
+                }
+                _ => last = Some((*start, *end, hold)),
+            }
+        }
+        for (from, gone, end) in joins {
+            self.map.remove(&gone);
+            if let Some(piece) = self.map.get_mut(&from) {
+                piece.0 = end;
+            }
+        }
+    }
+}

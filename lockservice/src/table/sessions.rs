@@ -1,0 +1,136 @@
+//! The life of a session in the table: opened, expired, recovered, closed; and who recovers whom.
+//!
+//! A dead session keeps its locks until its recoverer says that it is done. If the recoverer dies
+//! too, the dead session gets a new one only when that recoverer itself has been recovered: until
+//! then it may still be writing.
+
+use super::{Session, State, Table};
+use crate::{
+    message::{Client, Event, Reply, Seq},
+    name::{Grant, SessionId},
+};
+
+impl Table {
+    pub(super) fn open(&mut self, client: Client, replace: bool) -> Reply {
+        let again = self.sessions.iter().find(|(_, row)| {
+            row.state == State::Live
+                && row.client.nonce == client.nonce
+                && row.client.owner == client.owner
+        });
+        if let Some((&session, _)) = again {
+            return Reply::Opened(session);
+        }
+        self.next_session += 1;
+        let session = SessionId(self.next_session);
+        let older: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, row)| replace && row.client.owner == client.owner)
+            .map(|(&older, _)| older)
+            .collect();
+        let row = Session { client, seq: Seq(0), newest: Grant(0), state: State::Live };
+        self.sessions.insert(session, row);
+        for older in older {
+            self.die(older);
+        }
+        self.assign();
+        self.settle();
+        Reply::Opened(session)
+    }
+
+    pub(super) fn expire(&mut self, session: SessionId) -> Reply {
+        if self.live(session).is_none() {
+            return Reply::Expired;
+        }
+        self.die(session);
+        self.assign();
+        self.settle();
+        Reply::Done
+    }
+
+    pub(super) fn recovered(&mut self, dead: SessionId, by: SessionId) -> Reply {
+        match self.sessions.get(&dead).map(|row| row.state) {
+            None => Reply::Done,
+            Some(State::Dead { recoverer: Some(recoverer) })
+                if recoverer == by && self.live(by).is_some() =>
+            {
+                self.forget(dead);
+                Reply::Done
+            }
+            Some(_) => Reply::Refused,
+        }
+    }
+
+    pub(super) fn close(&mut self, session: SessionId) -> Reply {
+        if self.live(session).is_none() {
+            return Reply::Expired;
+        }
+        self.waiters.retain(|_, waiter| waiter.session != session);
+        self.forget(session);
+        self.tell(session, || Event::Ended);
+        Reply::Done
+    }
+
+    /// The locks stay, the waiters go.
+    fn die(&mut self, session: SessionId) {
+        let Some(row) = self.sessions.get_mut(&session) else { return };
+        if row.state != State::Live {
+            return;
+        }
+        row.state = State::Dead { recoverer: None };
+        self.waiters.retain(|_, waiter| waiter.session != session);
+        self.tell(session, || Event::Ended);
+    }
+
+    /// The session is gone for good and its locks pass on.
+    fn forget(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+        self.pieces.take_all(session);
+        self.assign();
+        self.settle();
+    }
+
+    /// Gives each dead session that has nobody a recoverer: the able live session with the least
+    /// to recover.
+    fn assign(&mut self) {
+        let orphans: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, row)| match row.state {
+                State::Live => false,
+                State::Dead { recoverer: None } => true,
+                State::Dead { recoverer: Some(by) } => !self.sessions.contains_key(&by),
+            })
+            .map(|(&session, _)| session)
+            .collect();
+        for dead in orphans {
+            let recoverer = self
+                .sessions
+                .iter()
+                .filter(|(_, row)| row.state == State::Live && row.client.able)
+                .map(|(&able, _)| able)
+                .min_by_key(|able| (self.recovering(*able).count(), *able));
+            if let Some(row) = self.sessions.get_mut(&dead) {
+                row.state = State::Dead { recoverer };
+            }
+            if let Some(by) = recoverer {
+                let held = self.pieces.held_by(dead);
+                self.tell(by, || Event::Recover { dead, held });
+            }
+        }
+    }
+
+    /// The dead sessions that `by` is to recover.
+    pub(super) fn recovering(&self, by: SessionId) -> impl Iterator<Item = SessionId> {
+        self.sessions
+            .iter()
+            .filter(move |(_, row)| row.state == State::Dead { recoverer: Some(by) })
+            .map(|(&dead, _)| dead)
+    }
+
+    pub(super) fn recoveries_of(&self, by: SessionId) -> Vec<Event> {
+        self.recovering(by)
+            .map(|dead| Event::Recover { dead, held: self.pieces.held_by(dead) })
+            .collect()
+    }
+}
