@@ -4,6 +4,8 @@
 //! not know what is stored, who locks it or why: no lock, no inode, nothing of `lockservice`.
 
 mod disk;
+#[cfg(feature = "engine")]
+pub mod engine;
 mod error;
 pub mod link;
 pub mod map;
@@ -24,6 +26,7 @@ pub mod place;
 pub(crate) mod pb {
     tonic::include_proto!("plumeria.blockstore");
 }
+pub mod store;
 
 pub use disk::{
     BLOCK, CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, Traffic, VirtualDisk,

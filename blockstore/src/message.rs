@@ -7,7 +7,7 @@ use bytes::Bytes;
 use world::{Address, Time};
 
 use crate::{
-    disk::{Fence, PAGE, Space},
+    disk::{CHUNK, Fence, PAGE, SECTOR, Space},
     place::{
         BlockId, BlockVersion, ChainVersion, Group, Incarnation, Order, Sequence, ServerId, Volume,
     },
@@ -197,6 +197,57 @@ pub struct BlockContent {
     pub sums: Vec<u32>,
     /// The pages that are there.
     pub body: Bytes,
+}
+
+impl BlockContent {
+    /// Whether it is well formed and its pages match their checksums.
+    #[must_use]
+    pub fn check(&self) -> bool {
+        let count = usize::try_from(self.pages.count_ones()).expect("at most sixteen");
+        let page = usize::try_from(PAGE).expect("a page is small");
+        self.sums.len() == count
+            && self.body.len() == count * page
+            && self.body.chunks(page).map(checksum).eq(self.sums.iter().copied())
+    }
+}
+
+impl Change {
+    /// Whether it is well formed and whole: aligned, within its bounds, checksums right.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] or [`Refusal::Garbled`].
+    pub fn check(&self) -> Result<(), Refusal> {
+        let invalid = |what: &str| Err(Refusal::Invalid(what.to_owned()));
+        match self {
+            Self::Write(write) => {
+                let length = write.body.len() as u64;
+                if length == 0 || write.body.len() > MAX_BODY {
+                    return invalid("a write has between one sector and 4 MiB");
+                }
+                if !write.offset.is_multiple_of(SECTOR) || !length.is_multiple_of(SECTOR) {
+                    return invalid("a write is whole sectors");
+                }
+                if write.offset / CHUNK != write.offset.saturating_add(length - 1) / CHUNK {
+                    return invalid("a write stays within one chunk");
+                }
+                if write.sums != page_sums(write.offset, &write.body) {
+                    return Err(Refusal::Garbled);
+                }
+                Ok(())
+            }
+            Self::Discard(discard) => {
+                let whole =
+                    discard.offset.is_multiple_of(PAGE) && discard.length.is_multiple_of(PAGE);
+                if !whole || discard.length == 0 {
+                    return invalid("a discard is whole pages");
+                }
+                if discard.offset.checked_add(discard.length - 1).is_none() {
+                    return invalid("a discard ends within the volume");
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// What a chain remembers of a writer, so that a retry happens once.
