@@ -1,0 +1,197 @@
+//! What happens to the state machine, in the order of the log. Whoever adds steps does them, if
+//! nobody is at it: a committed command is applied and answered on the thread that learned of the
+//! commit, without a task switch. What the commands mean is not known here.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use raft::{Checkpoint, Entry, Event, Payload, Position};
+use wire::NodeId;
+
+use crate::{
+    checkpoint::CheckpointFile,
+    driver::{Reply, Shared, Waiter},
+    error::{Error, REBUILD},
+    machine::StateMachine,
+    status::Role,
+};
+
+/// A checkpoint is taken after this many bytes of commands at the latest.
+const CHECKPOINT_BYTES: usize = 32 << 20;
+
+/// One thing to do, in order with the others.
+pub(crate) enum Step {
+    Apply(Vec<(Entry, Option<Waiter>)>),
+    Restore(Checkpoint),
+    Role(Role),
+    /// Everything that the read must see was applied by earlier steps.
+    Read(Reply<()>),
+    ReadRefused(Reply<()>, Option<NodeId>),
+    ReadFailed(Reply<()>, Error),
+    Refused(Reply<Bytes>, Option<NodeId>),
+    Lost(Reply<Bytes>),
+    Covered(Reply<Bytes>),
+    Failed(Reply<Bytes>, Error),
+}
+
+/// The hosted machine and how far it is.
+pub(crate) struct Machine<M> {
+    pub(crate) machine: M,
+    pub(crate) applied: Position,
+    pub(crate) file: CheckpointFile,
+    entries: u64,
+    bytes: usize,
+    /// One checkpoint is written at a time.
+    writing: Arc<AtomicBool>,
+}
+
+/// An answer, sent after the machine's lock was let go.
+enum Answer {
+    Command(Reply<Bytes>, Result<Bytes, Error>),
+    Read(Reply<()>, Result<(), Error>),
+}
+
+impl<M> Machine<M> {
+    pub(crate) fn new(machine: M, applied: Position, file: CheckpointFile) -> Self {
+        Self { machine, applied, file, entries: 0, bytes: 0, writing: Arc::default() }
+    }
+}
+
+impl<M: StateMachine> Shared<M> {
+    /// Does the steps that wait, unless another is at it, who then looks again.
+    pub(crate) fn drain(&self) {
+        loop {
+            if self.steps.lock().is_empty() {
+                return;
+            }
+            let Some(mut machine) = self.machine.try_lock() else { return };
+            let tripwire = Tripwire(self);
+            let steps = std::mem::take(&mut *self.steps.lock());
+            let mut answers = Vec::new();
+            let mut failure = None;
+            for step in steps {
+                if let Err(error) = self.step(&mut machine, step, &mut answers) {
+                    failure = Some(error);
+                    break;
+                }
+            }
+            self.applied.send_if_modified(|applied| {
+                let moved = machine.applied.index > *applied;
+                *applied = machine.applied.index.max(*applied);
+                moved
+            });
+            let checkpoint = self.due(&mut machine);
+            drop(machine);
+            drop(tripwire);
+            for answer in answers {
+                // Callers past their deadline listen no more.
+                match answer {
+                    Answer::Command(reply, result) => drop(reply.send(result)),
+                    Answer::Read(reply, result) => drop(reply.send(result)),
+                }
+            }
+            if let Some(write) = checkpoint {
+                self.world.tasks.blocking(write);
+            }
+            if let Some(error) = failure {
+                self.stop(&error.to_string());
+            }
+        }
+    }
+
+    fn step(
+        &self,
+        machine: &mut Machine<M>,
+        step: Step,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), Error> {
+        let not_leader = |leader| Error::NotLeader { leader };
+        match step {
+            Step::Apply(entries) => {
+                for (entry, waiter) in entries {
+                    let term = entry.term;
+                    let reply = apply(machine, &entry);
+                    let Some(waiter) = waiter else { continue };
+                    let result = match reply {
+                        Some(reply) if waiter.term == term => Ok(reply),
+                        // Another leader's entry took the place: the command will never happen.
+                        _ => Err(not_leader(None)),
+                    };
+                    answers.push(Answer::Command(waiter.reply, result));
+                }
+            }
+            Step::Restore(checkpoint) => {
+                let restored = machine.machine.restore(&checkpoint.data);
+                restored.map_err(|damaged| {
+                    Error::Refused(format!("the leader's checkpoint: {damaged}; {REBUILD}"))
+                })?;
+                machine.applied = checkpoint.last;
+                (machine.entries, machine.bytes) = (0, 0);
+            }
+            Step::Role(role) => {
+                self.role.send_replace(role);
+            }
+            Step::Read(reply) => answers.push(Answer::Read(reply, Ok(()))),
+            Step::ReadRefused(reply, leader) => {
+                answers.push(Answer::Read(reply, Err(not_leader(leader))));
+            }
+            Step::ReadFailed(reply, error) => answers.push(Answer::Read(reply, Err(error))),
+            Step::Refused(reply, leader) => {
+                answers.push(Answer::Command(reply, Err(not_leader(leader))));
+            }
+            Step::Lost(reply) => answers.push(Answer::Command(reply, Err(not_leader(None)))),
+            Step::Covered(reply) => answers.push(Answer::Command(reply, Err(Error::Covered))),
+            Step::Failed(reply, error) => answers.push(Answer::Command(reply, Err(error))),
+        }
+        Ok(())
+    }
+
+    /// Takes a checkpoint if it is time for one; the returned work writes it and reports it.
+    fn due(&self, machine: &mut Machine<M>) -> Option<Box<dyn FnOnce() + Send>> {
+        let enough =
+            machine.entries >= self.config.checkpoint_every || machine.bytes >= CHECKPOINT_BYTES;
+        if !enough || machine.writing.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        (machine.entries, machine.bytes) = (0, 0);
+        let checkpoint = Checkpoint { last: machine.applied, data: machine.machine.checkpoint() };
+        let (file, writing) = (machine.file.clone(), machine.writing.clone());
+        let shared = self.itself.upgrade()?;
+        Some(Box::new(move || {
+            match file.write(&checkpoint) {
+                Ok(()) => {
+                    let Checkpoint { last, data } = checkpoint;
+                    shared.event(Event::CheckpointTaken { index: last.index, data });
+                }
+                Err(error) => shared.stop(&error.to_string()),
+            }
+            writing.store(false, Ordering::Release);
+        }))
+    }
+}
+
+fn apply<M: StateMachine>(machine: &mut Machine<M>, entry: &Entry) -> Option<Bytes> {
+    machine.applied = entry.position();
+    machine.entries += 1;
+    match &entry.payload {
+        Payload::Noop => None,
+        Payload::Command(command) => {
+            machine.bytes += command.len();
+            Some(machine.machine.apply(entry.index, command))
+        }
+    }
+}
+
+/// Stops the host when the machine panics: its state is then unknown, and must not be served.
+struct Tripwire<'a, M: StateMachine>(&'a Shared<M>);
+
+impl<M: StateMachine> Drop for Tripwire<'_, M> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop("the state machine panicked; see the log of this process");
+        }
+    }
+}

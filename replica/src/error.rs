@@ -1,0 +1,60 @@
+//! What can go wrong with a replicated command, a barrier or a start.
+
+use std::{io, path::Path};
+
+use wire::NodeId;
+
+/// A command, a barrier or a start failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// This node does not lead. The command has not happened and will not.
+    #[error("this node does not lead the group{}", leader.map(|node| format!("; node {node} does")).unwrap_or_default())]
+    NotLeader {
+        /// Whom to ask, if known.
+        leader: Option<NodeId>,
+    },
+    /// The deadline came first. Whether the command happens is unknown.
+    #[error("no answer before the deadline; whether the command takes effect is unknown")]
+    Deadline,
+    /// The node fell behind and took a checkpoint over the command's place. Whether it happened is
+    /// unknown.
+    #[error("the command's place was covered by a checkpoint; whether it took effect is unknown")]
+    Covered,
+    /// The node has stopped. Whether commands under way happened is unknown.
+    #[error("this node has stopped: {0}")]
+    Stopped(String),
+    /// A file cannot be read or written.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// A file holds what this node did not write.
+    #[error("{path} is damaged: {reason}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong, where, and the remedy.
+        reason: String,
+    },
+    /// The settings, or the stored state as a whole, make no sense.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Error {
+    pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
+        Self::File { path: path.display().to_string(), reason: error.to_string() }
+    }
+
+    pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged { path: path.display().to_string(), reason: reason.into() }
+    }
+}
+
+/// The remedy for a node whose disk cannot be trusted.
+pub(crate) const REBUILD: &str = "stop the node, move its directory away and start it again: it \
+                                  is rebuilt from the other nodes (with a single coordinator, \
+                                  restore the directory from a backup)";

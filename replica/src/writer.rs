@@ -1,0 +1,111 @@
+//! The log-writer thread: takes all persists that wait, makes them durable with one sync, reports
+//! the last. Group commit comes of itself: what arrives during a sync shares the next one. A
+//! failed write or sync stops the host; nothing is tried again.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use parking_lot::{Condvar, Mutex};
+use raft::{Event, Index, Persist, Sequence};
+
+use crate::{
+    checkpoint::CheckpointFile, driver::Shared, error::Error, log::Log, machine::StateMachine,
+};
+
+pub(crate) enum Job {
+    Persist(Persist),
+    /// Segments up to here may go.
+    Trim(Index),
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: Vec<Job>,
+    stop: bool,
+}
+
+/// The queue of the writer thread.
+#[derive(Default)]
+pub(crate) struct Writer {
+    jobs: Mutex<Jobs>,
+    more: Condvar,
+    pub(crate) ended: AtomicBool,
+}
+
+impl Writer {
+    pub(crate) fn push(&self, job: Job) {
+        self.jobs.lock().waiting.push(job);
+        self.more.notify_one();
+    }
+
+    /// Ends the thread after what it is doing now. What waits is not written: it was not
+    /// acknowledged, so this is no different from a crash.
+    pub(crate) fn stop(&self) {
+        self.jobs.lock().stop = true;
+        self.more.notify_one();
+    }
+
+    /// What waits; `None` at the end.
+    fn take(&self) -> Option<Vec<Job>> {
+        let mut jobs = self.jobs.lock();
+        loop {
+            if jobs.stop {
+                return None;
+            }
+            if !jobs.waiting.is_empty() {
+                return Some(std::mem::take(&mut jobs.waiting));
+            }
+            self.more.wait(&mut jobs);
+        }
+    }
+}
+
+/// The body of the thread.
+pub(crate) fn run<M: StateMachine>(shared: &Arc<Shared<M>>, mut log: Log, file: &CheckpointFile) {
+    while let Some(jobs) = shared.writer.take() {
+        let written = write(&mut log, file, jobs);
+        shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
+        match written {
+            Ok(Some(sequence)) => shared.event(Event::Persisted(sequence)),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(group = %shared.config.group, %error, "the log cannot be written");
+                shared.stop(&error.to_string());
+            }
+        }
+    }
+    drop(log);
+    shared.writer.ended.store(true, Ordering::Release);
+    shared.timer.notify_waiters();
+}
+
+fn write(log: &mut Log, file: &CheckpointFile, jobs: Vec<Job>) -> Result<Option<Sequence>, Error> {
+    let mut batch = Vec::new();
+    let mut trim = None;
+    for job in jobs {
+        match job {
+            Job::Trim(index) => trim = Some(index),
+            Job::Persist(mut persist) => {
+                if let Some(checkpoint) = &persist.checkpoint {
+                    // Term and vote first, then the checkpoint, then the log that it empties.
+                    let hard = persist.hard.take();
+                    batch.push(Persist { hard, ..Persist::default() });
+                    log.append(&batch)?;
+                    batch.clear();
+                    file.write(checkpoint)?;
+                }
+                batch.push(persist);
+            }
+        }
+    }
+    let last = batch.last().map(|persist| persist.sequence);
+    if !batch.is_empty() {
+        log.append(&batch)?;
+    }
+    if let Some(index) = trim {
+        log.trim(index)?;
+    }
+    Ok(last)
+}
