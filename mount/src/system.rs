@@ -1,0 +1,259 @@
+//! The operations of the kernel as operations of the file system.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fs::Fs;
+use fuse::{
+    Attributes, Caller, DirEntry, Entry, Errno, FileSystem, Found, Ino, NewNode, Notifier,
+    OpenFlags, Opened, RenameFlags, Result, SetAttributes, Space,
+};
+use parking_lot::RwLock;
+use world::{Time, World};
+
+use crate::{
+    known::Known,
+    words::{attributes_out, caller_in, error_out, ino_in, ino_out, kind_in, kind_out, set_in},
+};
+
+/// How long a page that an append left in the wrong place may take to be dropped.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+pub(crate) struct System {
+    pub(crate) world: World,
+    pub(crate) fs: Arc<Fs>,
+    pub(crate) known: Arc<Known>,
+    /// Whether the kernel may keep anything: only once revocations reach it.
+    pub(crate) attached: AtomicBool,
+    /// Whether it may keep names: only if it can be made to forget them.
+    pub(crate) keep_names: AtomicBool,
+    /// There from when the mount is.
+    pub(crate) notifier: RwLock<Option<Notifier>>,
+}
+
+impl System {
+    fn entry(&self, entry: &fs::Entry) -> Entry {
+        self.known.add(ino_out(entry.attributes.ino));
+        let valid = self.left(entry.valid_until);
+        Entry {
+            attributes: attributes_out(&entry.attributes),
+            name_for: self.name_for(valid),
+            attributes_for: valid,
+        }
+    }
+
+    fn left(&self, end: Time) -> Duration {
+        let attached = self.attached.load(Ordering::Relaxed);
+        if attached { end.since(self.world.clock.now()) } else { Duration::ZERO }
+    }
+
+    fn name_for(&self, valid: Duration) -> Duration {
+        if self.keep_names.load(Ordering::Relaxed) { valid } else { Duration::ZERO }
+    }
+
+    fn attributes(&self, entry: &fs::Entry) -> (Attributes, Duration) {
+        (attributes_out(&entry.attributes), self.left(entry.valid_until))
+    }
+
+    /// The kernel put the bytes of an append where it thought that the file ends; that page is wrong now.
+    fn misplaced(&self, ino: Ino) {
+        let Some(notifier) = self.notifier.read().clone() else { return };
+        self.world.spawn("misplaced-append", async move {
+            // Not awaited by the request: it holds the very page.
+            if let Err(stuck) = notifier.forget_pages(ino, 0, u64::MAX, PATIENCE).await {
+                tracing::error!(%stuck, "a page of an append may be stale");
+            }
+        });
+    }
+}
+
+/// The kernel need not tell of a close: errors of write-back are told by fsync. Its pages are right as
+/// long as nobody told it to forget them.
+fn opened() -> Opened {
+    Opened { handle: 0, keep_cache: true, direct: false, skip_flush: true }
+}
+
+impl FileSystem for System {
+    async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Found> {
+        match self.fs.lookup(ino_in(parent), name).await.map_err(error_out)? {
+            fs::Lookup::Found(entry) => Ok(Found::Entry(self.entry(&entry))),
+            fs::Lookup::Absent { valid_until } => {
+                let valid = self.left(valid_until);
+                Ok(Found::Nothing(self.name_for(valid)))
+            }
+        }
+    }
+
+    fn forget(&self, ino: Ino, count: u64) {
+        self.known.take(ino, count);
+        self.fs.forget(ino_in(ino), count);
+    }
+
+    async fn getattr(&self, ino: Ino) -> Result<(Attributes, Duration)> {
+        let entry = self.fs.getattr(ino_in(ino)).await.map_err(error_out)?;
+        Ok(self.attributes(&entry))
+    }
+
+    async fn setattr(
+        &self,
+        ino: Ino,
+        _caller: Caller,
+        set: SetAttributes,
+    ) -> Result<(Attributes, Duration)> {
+        let entry = self.fs.setattr(ino_in(ino), set_in(set)).await.map_err(error_out)?;
+        Ok(self.attributes(&entry))
+    }
+
+    async fn readlink(&self, ino: Ino) -> Result<Bytes> {
+        self.fs.readlink(ino_in(ino)).await.map_err(error_out)
+    }
+
+    async fn make(&self, parent: Ino, name: &[u8], new: NewNode) -> Result<Entry> {
+        let node = fs::Node {
+            kind: kind_in(new.kind),
+            mode: u32::from(new.mode),
+            rdev: new.rdev,
+            target: Bytes::new(),
+        };
+        let made = self.fs.make(ino_in(parent), name, node, caller_in(new.caller)).await;
+        made.map(|entry| self.entry(&entry)).map_err(error_out)
+    }
+
+    async fn create(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new: NewNode,
+        _flags: OpenFlags,
+    ) -> Result<(Entry, Opened)> {
+        let mode = u32::from(new.mode);
+        let made = self.fs.create(ino_in(parent), name, mode, caller_in(new.caller)).await;
+        made.map(|entry| (self.entry(&entry), opened())).map_err(error_out)
+    }
+
+    async fn symlink(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        target: &[u8],
+        caller: Caller,
+    ) -> Result<Entry> {
+        let node = fs::Node::symlink(Bytes::copy_from_slice(target));
+        let made = self.fs.make(ino_in(parent), name, node, caller_in(caller)).await;
+        made.map(|entry| self.entry(&entry)).map_err(error_out)
+    }
+
+    async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Entry> {
+        let linked = self.fs.link(ino_in(ino), ino_in(parent), name).await;
+        linked.map(|entry| self.entry(&entry)).map_err(error_out)
+    }
+
+    async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.fs.unlink(ino_in(parent), name).await.map_err(error_out)
+    }
+
+    async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.fs.rmdir(ino_in(parent), name).await.map_err(error_out)
+    }
+
+    async fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), flags: RenameFlags) -> Result<()> {
+        let mode = match flags {
+            RenameFlags { exchange: true, no_replace: true } => return Err(Errno::INVAL),
+            RenameFlags { exchange: true, .. } => fs::RenameMode::Exchange,
+            RenameFlags { no_replace: true, .. } => fs::RenameMode::NoReplace,
+            RenameFlags { .. } => fs::RenameMode::Replace,
+        };
+        self.fs.rename(ino_in(from.0), from.1, ino_in(to.0), to.1, mode).await.map_err(error_out)
+    }
+
+    async fn open(&self, ino: Ino, flags: OpenFlags) -> Result<Opened> {
+        self.fs.open(ino_in(ino), false).await.map_err(error_out)?;
+        Ok(Opened { direct: flags.direct, ..opened() })
+    }
+
+    async fn release(&self, ino: Ino, _handle: u64, _flags: OpenFlags) -> Result<()> {
+        self.fs.release(ino_in(ino));
+        Ok(())
+    }
+
+    async fn read(&self, ino: Ino, _handle: u64, offset: u64, length: u32) -> Result<Vec<Bytes>> {
+        self.fs.read(ino_in(ino), offset, u64::from(length)).await.map_err(error_out)
+    }
+
+    async fn write(
+        &self,
+        ino: Ino,
+        _handle: u64,
+        offset: u64,
+        bytes: Bytes,
+        append: bool,
+    ) -> Result<u64> {
+        if !append {
+            self.fs.write(ino_in(ino), offset, bytes).await.map_err(error_out)?;
+            return Ok(offset);
+        }
+        let at = self.fs.append(ino_in(ino), bytes).await.map_err(error_out)?;
+        if at != offset {
+            self.misplaced(ino);
+        }
+        Ok(at)
+    }
+
+    async fn flush(&self, _ino: Ino, _handle: u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn fsync(&self, ino: Ino, _data_only: bool) -> Result<()> {
+        self.fs.fsync(ino_in(ino)).await.map_err(error_out)
+    }
+
+    async fn opendir(&self, ino: Ino) -> Result<Opened> {
+        self.fs.open(ino_in(ino), false).await.map_err(error_out)?;
+        Ok(opened())
+    }
+
+    async fn readdir(
+        &self,
+        ino: Ino,
+        cookie: u64,
+        max: usize,
+        attributes: bool,
+    ) -> Result<Vec<DirEntry>> {
+        let lines =
+            self.fs.readdir(ino_in(ino), cookie, max, attributes).await.map_err(error_out)?;
+        let line = |line: fs::DirEntry| DirEntry {
+            ino: ino_out(line.ino),
+            kind: kind_out(line.kind),
+            cookie: line.cookie,
+            entry: line.entry.as_ref().map(|entry| self.entry(entry)),
+            name: line.name.into(),
+        };
+        Ok(lines.into_iter().map(line).collect())
+    }
+
+    async fn releasedir(&self, ino: Ino, _handle: u64) -> Result<()> {
+        self.fs.release(ino_in(ino));
+        Ok(())
+    }
+
+    async fn fsyncdir(&self, ino: Ino) -> Result<()> {
+        self.fs.fsyncdir(ino_in(ino)).await.map_err(error_out)
+    }
+
+    async fn space(&self) -> Result<Space> {
+        let stat = self.fs.statfs().await.map_err(error_out)?;
+        Ok(Space {
+            block_size: stat.block_size,
+            blocks: stat.blocks,
+            free: stat.free,
+            inodes: stat.inodes,
+            free_inodes: stat.free_inodes,
+        })
+    }
+}
