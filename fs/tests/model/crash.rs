@@ -61,9 +61,8 @@ impl History {
     pub(crate) async fn judge(self, mount: &Mount, life: u32) -> Model {
         let found = walk(mount).await;
         let shape = shape_of(&found);
-        let matching = (self.floor..self.states.len()).rev().find(|k| {
-            shape_in(&self.states[*k]) == shape
-        });
+        let matching =
+            (self.floor..self.states.len()).rev().find(|k| shape_in(&self.states[*k]) == shape);
         let Some(k) = matching else {
             let newest = shape_in(&self.states[self.states.len() - 1]);
             let floor = shape_in(&self.states[self.floor]);
@@ -105,7 +104,11 @@ impl History {
         }
         let path = String::from_utf8_lossy(path);
         let sizes: Vec<usize> = versions.iter().map(|v| v.len()).collect();
-        assert!(sizes.contains(&content.len()), "{path}: {} bytes, none of {sizes:?}", content.len());
+        assert!(
+            sizes.contains(&content.len()),
+            "{path}: {} bytes, none of {sizes:?}",
+            content.len()
+        );
         for (i, byte) in content.iter().enumerate() {
             let right = versions.iter().any(|v| v.get(i).copied().unwrap_or(0) == *byte);
             assert!(right, "{path}: byte {i} is {byte}, which it never was; sizes {sizes:?}");

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fs::{
-    Attributes, Caller, Error, InodeNo, Kind, Lookup, Node, SetAttributes, SetTime,
-};
+use fs::{Attributes, Caller, Error, InodeNo, Kind, Lookup, Node, SetAttributes, SetTime};
 use world::Wall;
 
 use crate::{
@@ -134,7 +132,11 @@ impl Player {
             "mount {who}: {plan:?}\n  answers {}\n instead of {}\n with the tree {:?}",
             short(&real),
             short(&expected),
-            before.tree().iter().map(|(p, id)| (String::from_utf8_lossy(p), id)).collect::<Vec<_>>(),
+            before
+                .tree()
+                .iter()
+                .map(|(p, id)| (String::from_utf8_lossy(p), id))
+                .collect::<Vec<_>>(),
         );
         true
     }
@@ -165,7 +167,7 @@ impl Player {
             Plan::Lookup(directory, name) => {
                 let at = self.inode(who, *directory).await?;
                 let fs = &self.mounts[who].fs;
-                match fs.lookup(at, name).await.map_err(errno)? {
+                match fs.lookup(at, name).await.map_err(|e| errno(&e))? {
                     Lookup::Found(entry) => {
                         fs.forget(entry.attributes.ino, 1);
                         Ok(Answer::Facts(facts_of(&entry.attributes)))
@@ -231,7 +233,7 @@ impl Player {
             }
             _ => unreachable!("makes no inode"),
         };
-        let attributes = entry.map_err(errno)?.attributes;
+        let attributes = entry.map_err(|e| errno(&e))?.attributes;
         fs.forget(attributes.ino, 1);
         Ok(Answer::Facts(facts_of(&attributes)))
     }
@@ -245,30 +247,34 @@ impl Player {
             Plan::Write { offset, length, fill, .. } => {
                 done(fs.write(ino, *offset, vec![*fill; *length].into()).await)
             }
-            Plan::Append { length, fill, .. } => {
-                fs.append(ino, vec![*fill; *length].into()).await.map(Answer::Offset).map_err(errno)
-            }
+            Plan::Append { length, fill, .. } => fs
+                .append(ino, vec![*fill; *length].into())
+                .await
+                .map(Answer::Offset)
+                .map_err(|e| errno(&e)),
             Plan::Read(_, offset, length) => {
-                let pieces = fs.read(ino, *offset, *length).await.map_err(errno)?;
+                let pieces = fs.read(ino, *offset, *length).await.map_err(|e| errno(&e))?;
                 Ok(Answer::Content(pieces.concat()))
             }
             Plan::Truncate(_, size) => {
                 set(SetAttributes { size: Some(*size), ..SetAttributes::default() })
                     .await
-                    .map_err(errno)
+                    .map_err(|e| errno(&e))
             }
             Plan::Chmod(_, mode, owner) => {
                 let (uid, gid) = (Some(*owner), Some(owner + 1));
                 set(SetAttributes { mode: Some(*mode), uid, gid, ..SetAttributes::default() })
                     .await
-                    .map_err(errno)
+                    .map_err(|e| errno(&e))
             }
             Plan::Utimes(_, seconds) => {
                 let mtime = Some(SetTime::At(Wall { seconds: *seconds, nanos: 7 }));
-                set(SetAttributes { mtime, ..SetAttributes::default() }).await.map_err(errno)
+                set(SetAttributes { mtime, ..SetAttributes::default() })
+                    .await
+                    .map_err(|e| errno(&e))
             }
             Plan::Readlink(_) => {
-                let target = fs.readlink(ino).await.map_err(errno)?;
+                let target = fs.readlink(ino).await.map_err(|e| errno(&e))?;
                 Ok(Answer::Content(target.to_vec()))
             }
             Plan::Open(_) => done(fs.open(ino, false).await),
@@ -281,7 +287,7 @@ impl Player {
             }
             Plan::Fsync(_) => done(fs.fsync(ino).await),
             _ => {
-                let entry = fs.getattr(ino).await.map_err(errno)?;
+                let entry = fs.getattr(ino).await.map_err(|e| errno(&e))?;
                 Ok(Answer::Facts(facts_of(&entry.attributes)))
             }
         }
@@ -292,7 +298,10 @@ impl Player {
         let fs = &self.mounts[who].fs;
         let (mut names, mut cookie, mut seen) = (BTreeMap::new(), 0, Vec::new());
         loop {
-            let batch = fs.readdir(at, cookie, 50, directory % 2 == 0).await.map_err(errno)?;
+            let batch = fs
+                .readdir(at, cookie, 50, directory.is_multiple_of(2))
+                .await
+                .map_err(|e| errno(&e))?;
             let Some(last) = batch.last() else { break };
             cookie = last.cookie;
             for entry in batch {
@@ -302,7 +311,10 @@ impl Player {
                 }
                 seen.push(entry.name.to_vec());
                 if !matches!(&entry.name[..], b"." | b"..") {
-                    assert!(names.insert(entry.name.to_vec(), entry.kind).is_none(), "a name twice");
+                    assert!(
+                        names.insert(entry.name.to_vec(), entry.kind).is_none(),
+                        "a name twice"
+                    );
                 }
             }
         }
@@ -415,7 +427,7 @@ impl Player {
     }
 }
 
-fn errno(error: Error) -> i32 {
+fn errno(error: &Error) -> i32 {
     if error.errno() == EIO {
         eprintln!("(an operation failed: {error})");
     }
@@ -423,7 +435,7 @@ fn errno(error: Error) -> i32 {
 }
 
 fn done(result: Result<(), Error>) -> Outcome {
-    result.map(|()| Answer::Done).map_err(errno)
+    result.map(|()| Answer::Done).map_err(|e| errno(&e))
 }
 
 /// An outcome for people; content as stretches of equal bytes.
@@ -438,4 +450,3 @@ fn short(outcome: &Outcome) -> String {
     }
     format!("{} bytes {stretches:?}", bytes.len())
 }
-

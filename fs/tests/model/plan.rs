@@ -30,16 +30,38 @@ impl Dice {
 pub(crate) enum Plan {
     Lookup(Id, Vec<u8>),
     Stat(Id),
-    Make { directory: Id, name: Vec<u8>, kind: Kind, mode: u32, target: Vec<u8> },
+    Make {
+        directory: Id,
+        name: Vec<u8>,
+        kind: Kind,
+        mode: u32,
+        target: Vec<u8>,
+    },
     /// Many files in one directory, so that its pages split.
-    Many { directory: Id, from: u32, count: u32 },
-    Create { directory: Id, name: Vec<u8> },
+    Many {
+        directory: Id,
+        from: u32,
+        count: u32,
+    },
+    Create {
+        directory: Id,
+        name: Vec<u8>,
+    },
     Link(Id, Id, Vec<u8>),
     Unlink(Id, Vec<u8>),
     Rmdir(Id, Vec<u8>),
     Rename((Id, Vec<u8>), (Id, Vec<u8>), RenameMode),
-    Write { id: Id, offset: u64, length: usize, fill: u8 },
-    Append { id: Id, length: usize, fill: u8 },
+    Write {
+        id: Id,
+        offset: u64,
+        length: usize,
+        fill: u8,
+    },
+    Append {
+        id: Id,
+        length: usize,
+        fill: u8,
+    },
     Read(Id, u64, u64),
     Truncate(Id, u64),
     Chmod(Id, u32, u32),
@@ -147,9 +169,7 @@ impl Plan {
             35 => Self::Utimes(any, dice.below(1 << 33) as i64 - (1 << 31)),
             36 | 37 => Self::List(directory),
             38 => Self::Readlink(dice.pick(&named(of(Kind::Symlink))).unwrap_or(any)),
-            39 | 40 => {
-                Self::Open(dice.pick(&named(files.clone())).unwrap_or(any))
-            }
+            39 | 40 => Self::Open(dice.pick(&named(files.clone())).unwrap_or(any)),
             41 => Self::Release(any_open(dice, model).unwrap_or(any)),
             42..=44 => Self::Fsync(file),
             _ => Self::Sync,

@@ -1,7 +1,7 @@
 //! Two mounts that work at the same time in the same directories, each on names of its own: each
 //! must see its own names exactly right, whatever the other does beside it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use fs::{Caller, Error, InodeNo, Kind, Lookup, Node, RenameMode};
 
@@ -88,7 +88,8 @@ impl Worker {
         let ino = match self.find(&key).await {
             Some(ino) => ino,
             None => {
-                let made = self.mount.fs.make(self.at(&key), &key.1, Node::file(0o644), NOBODY).await;
+                let made =
+                    self.mount.fs.make(self.at(&key), &key.1, Node::file(0o644), NOBODY).await;
                 let ino = made.unwrap().attributes.ino;
                 self.mount.fs.forget(ino, 1);
                 ino
