@@ -281,6 +281,10 @@ impl<M: StateMachine> Inbox for Shared<M> {
     fn receive(&self, message: Message) {
         self.event(Event::Received(message));
     }
+
+    fn status(&self) -> Option<Status> {
+        Some(Shared::status(self))
+    }
 }
 
 fn time(since_origin: Duration) -> Time {

@@ -192,6 +192,10 @@ impl<M: StateMachine> Inbox for Arrivals<M> {
             shared.receive(message);
         }
     }
+
+    fn status(&self) -> Option<Status> {
+        self.0.upgrade().map(|shared| shared.status())
+    }
 }
 
 /// Reads checkpoint and log; waits a little for the thread of a host that was just dropped.

@@ -18,21 +18,23 @@ use world::{Address, Task, World};
 
 use crate::{
     config::{GroupId, node},
+    look::row,
     transport::{Inbox, Transport},
 };
 
-mod proto {
+pub(crate) mod proto {
     #![expect(
         unreachable_pub,
         unused_qualifications,
         clippy::allow_attributes_without_reason,
+        clippy::too_many_lines,
         reason = "generated"
     )]
     tonic::include_proto!("plumeria.replica");
 }
 
 use proto::{
-    Delivered, Envelope,
+    Delivered, Envelope, Question, Rows,
     peers_client::PeersClient,
     peers_server::{Peers, PeersServer},
 };
@@ -169,5 +171,12 @@ impl Peers for Arrivals {
             }
         }
         Ok(Response::new(Delivered {}))
+    }
+
+    async fn look(&self, _: Request<Question>) -> Result<Response<Rows>, Status> {
+        let inboxes = self.inboxes.upgrade().ok_or_else(|| Status::unavailable("it stops"))?;
+        let groups: Vec<_> = inboxes.0.lock().values().cloned().collect();
+        let rows = groups.iter().filter_map(|inbox| inbox.status()).map(|status| row(&status));
+        Ok(Response::new(Rows { rows: rows.collect() }))
     }
 }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use raft::Message;
 use wire::NodeId;
 
-use crate::config::GroupId;
+use crate::{config::GroupId, status::Status};
 
 /// Takes the messages that arrive for one group.
 pub trait Inbox: Send + Sync {
     /// A message arrived. Does not block for longer than a state machine's `apply`.
     fn receive(&self, message: Message);
+
+    /// A look at the node of this group; `None` once it is gone.
+    fn status(&self) -> Option<Status>;
 }
 
 /// Carries messages between nodes. It may lose, repeat and reorder them.
