@@ -116,8 +116,11 @@ fn unmount_as_user(path: &Path, detach: bool) -> Result<(), Error> {
 }
 
 /// Everything that would make mounting on `path` fail or be regretted, said before it is tried.
-/// Returns the absolute path.
-pub(crate) fn check(path: &Path, may_hide: bool) -> Result<PathBuf, Error> {
+/// Returns the absolute path. `may_hide`: the directory may have something in it.
+///
+/// # Errors
+/// One per cause: see [`Error`].
+pub fn check(path: &Path, may_hide: bool) -> Result<PathBuf, Error> {
     match open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Ok(_) => {}
         Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => return Err(Error::NoFuse),

@@ -20,7 +20,7 @@ mod windows;
 mod words;
 
 pub use error::Error;
-pub use kernel::{Mounted, abort, mounted, mounts, unmount};
+pub use kernel::{Mounted, abort, check, mounted, mounts, unmount};
 pub use notify::{Notifier, Stuck};
 pub use rustix::io::Errno;
 pub use session::{Ended, Options, Session, serve};
