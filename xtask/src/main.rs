@@ -1,3 +1,190 @@
-//! The `xtask` binary.
+//! `cargo xtask`: the project's own chores. `verify` only reads; `fix` writes; the rest starts the
+//! simulator and the benchmarks. It holds no logic of the product.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks to its user"
+)]
+#![expect(clippy::disallowed_methods, reason = "a chore touches the machine directly")]
 
-fn main() {}
+mod table;
+mod tidy;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+
+/// The chores of the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Check everything without writing anything: format, lints, tests, documents, tidiness.
+    Verify {
+        /// Only the named steps: fmt, tidy, clippy, docs, tests.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+    },
+    /// Mend what can be mended mechanically: format and lint suggestions.
+    Fix,
+    /// Run seeded simulations, for instance `cargo xtask sim raft --seeds 0..2000`.
+    Sim {
+        /// Arguments of the simulator; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run the full counts whose results stand in docs/reliability.md.
+    Soak,
+    /// Compare the mounted file system with bindfs over the local disk.
+    Bench {
+        /// Arguments of the benchmark; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().chore {
+        Chore::Verify { only } => verify(&only),
+        Chore::Fix => fix(),
+        Chore::Sim { arguments } => run_binary("plumeria-sim", "plumeria-sim", &arguments),
+        Chore::Soak => soak(),
+        Chore::Bench { arguments } => bench(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(Path::to_path_buf).unwrap_or(here)
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+fn run(mut command: Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+fn verify(only: &[String]) -> Result<()> {
+    type Step = (&'static str, fn() -> Result<()>);
+    let steps: [Step; 5] = [
+        ("fmt", || run(cargo(&["fmt", "--all", "--check"]))),
+        ("tidy", || tidy::check(&root())),
+        ("clippy", clippy),
+        ("docs", docs),
+        ("tests", tests),
+    ];
+    for name in only {
+        if !steps.iter().any(|(step, _)| step == name) {
+            bail!("no step {name:?}; the steps are fmt, tidy, clippy, docs, tests");
+        }
+    }
+    for (name, step) in steps {
+        if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        println!("== verify {name}");
+        let begun = Instant::now();
+        step().with_context(|| format!("verify {name}"))?;
+        println!("== verify {name}: ok in {:.1} s", begun.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+fn clippy() -> Result<()> {
+    let arguments =
+        ["clippy", "--release", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    run(cargo(&arguments))
+}
+
+fn docs() -> Result<()> {
+    let mut command = cargo(&[
+        "doc",
+        "--release",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--quiet",
+    ]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    run(command)
+}
+
+/// All tests but the mounted ones, which `make test` runs by themselves.
+fn tests() -> Result<()> {
+    if has_nextest() {
+        let filter = "not binary(/mounted/)";
+        run(cargo(&["nextest", "run", "--release", "--workspace", "-E", filter]))?;
+    } else {
+        // The runner of cargo itself cannot filter by binary: the mounted tests run here already.
+        run(cargo(&[
+            "test",
+            "--release",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--test-threads=2",
+        ]))?;
+    }
+    run(cargo(&["test", "--release", "--workspace", "--doc", "--quiet"]))
+}
+
+fn has_nextest() -> bool {
+    cargo(&["nextest", "--version"]).output().is_ok_and(|output| output.status.success())
+}
+
+fn fix() -> Result<()> {
+    run(cargo(&["fmt", "--all"]))?;
+    run(cargo(&[
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--fix",
+        "--allow-dirty",
+        "--allow-staged",
+    ]))?;
+    run(cargo(&["fmt", "--all"]))
+}
+
+fn run_binary(package: &str, binary: &str, arguments: &[String]) -> Result<()> {
+    let mut command =
+        cargo(&["run", "--release", "--quiet", "--package", package, "--bin", binary, "--"]);
+    command.args(arguments);
+    run(command)
+}
+
+fn soak() -> Result<()> {
+    let seeds = ["raft", "--seeds", "0..100000"].map(str::to_owned);
+    run_binary("plumeria-sim", "plumeria-sim", &seeds)
+}
+
+fn bench(arguments: &[String]) -> Result<()> {
+    run(cargo(&["build", "--release", "--quiet", "--package", "plumeria-cli"]))?;
+    run_binary("plumeria-bench", "plumeria-bench", arguments)
+}

@@ -1,0 +1,30 @@
+# Two commands do everything: `make demo` and `make test`. Both install what they need.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plumeria/target
+
+.PHONY: help demo test build need verify mounted bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+need: # packages and toolchain; says how to get what it cannot install
+	@./scripts/need
+
+build: need ## build the plumeria binary
+	cargo build --release --package plumeria-cli
+
+demo: build ## mount a cluster, run the main job on it, stop it (KEEP=1 keeps the data)
+	cargo build --release --quiet --package plumeria-bench
+	@./scripts/demo
+
+test: need ## everything that CI runs
+	cargo build --release --workspace --all-targets
+	cargo run --release --quiet --package plumeria-xtask -- verify
+	@./scripts/mounted-tests
+	@./scripts/readme-commands
+	@./scripts/demo
+
+bench: need ## compare with bindfs over the local disk
+	cargo run --release --quiet --package plumeria-xtask -- bench
+
+clean: ## delete the build cache
+	rm -rf "$(CARGO_TARGET_DIR)"
