@@ -1,3 +1,62 @@
-//! The `bench` binary.
+//! Workloads and comparisons: the mounted file system against bindfs over the local disk, pair by
+//! pair in one run. It measures from outside and knows nothing of what is inside.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks to its user"
+)]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads real clocks and real files")]
 
-fn main() {}
+mod cluster;
+mod compare;
+mod tree;
+mod workload;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measure Plumeria.
+#[derive(Parser)]
+#[command(name = "plumeria-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare the mounted file system with bindfs over the local disk (the default).
+    Compare(compare::Options),
+    /// Pack a real source tree from the Cargo cache, the same one each time.
+    Tree {
+        /// The tar file to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// At least this many files.
+        #[arg(long, default_value_t = 3_300)]
+        files: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Option<Command>) -> Result<()> {
+    match command.unwrap_or(Command::Compare(compare::Options::default())) {
+        Command::Compare(options) => compare::run(&options),
+        Command::Tree { out, files } => {
+            let tree = tree::pack(&out, files)?;
+            println!("{} files, {} bytes in {}", tree.files, tree.bytes, out.display());
+            Ok(())
+        }
+    }
+}
