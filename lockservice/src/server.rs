@@ -117,9 +117,8 @@ impl Server {
         if term != inner.term {
             inner.term = term;
             inner.leases.clear();
-            if term.is_none() {
-                self.end_streams(&mut inner);
-            }
+            // Also when it led before and leads again: what was said between was not heard here.
+            self.end_streams(&mut inner);
         }
         self.pump(&mut inner);
         if !all || term.is_none() {

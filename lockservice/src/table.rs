@@ -20,6 +20,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 pub use check::Broken;
 pub use checkpoint::Damaged;
 
@@ -166,5 +168,28 @@ impl Table {
             self.settle();
         }
         Reply::Done
+    }
+}
+
+impl replica::StateMachine for Table {
+    fn apply(&mut self, _: replica::Index, command: &[u8]) -> Bytes {
+        let reply = match Command::decode(command) {
+            Ok(command) => self.handle(command),
+            Err(odd) => {
+                tracing::error!(%odd, "an entry of the log of the lock group was skipped");
+                Reply::Malformed
+            }
+        };
+        reply.encode().into()
+    }
+
+    fn checkpoint(&self) -> Bytes {
+        self.save().into()
+    }
+
+    fn restore(&mut self, checkpoint: &[u8]) -> Result<(), replica::Damaged> {
+        // Nobody listens to a follower, and only a follower is restored.
+        *self = Self::load(checkpoint).map_err(|damaged| replica::Damaged(damaged.to_string()))?;
+        Ok(())
     }
 }

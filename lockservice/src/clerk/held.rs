@@ -28,10 +28,6 @@ impl Holdings {
         self.map.iter().map(|(start, rest)| held(*start, rest)).collect()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
     /// The parts of `within` that are held.
     pub(crate) fn parts(&self, within: Span) -> impl Iterator<Item = Held> {
         let first = self.get(within.start()).map_or(within.start(), |held| held.span.start());

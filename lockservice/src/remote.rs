@@ -1,0 +1,278 @@
+//! One coordinator over gRPC: the calling side ([`Remote`]) and the answering side ([`adapter`]).
+//! Both only translate.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream::BoxStream};
+use tonic::{Code, Request, Response, Status, metadata::MetadataValue};
+use world::{Address, Time, World};
+
+use crate::{
+    convert::{
+        Odd, asks_of, client_of, event_of, id_of, lock_rows_of, millis, option_of, session_row_of,
+    },
+    error::Error,
+    message::{Ask, Client, LockRows, Opened, Seq, SessionRow},
+    name::SessionId,
+    proto::{
+        self,
+        lock_service_client::LockServiceClient,
+        lock_service_server::{LockService, LockServiceServer},
+    },
+    service::{Events, Service},
+};
+
+/// The metadata key that carries an error of this room.
+const ERROR: &str = "plumeria-lock-error";
+/// The longest that a call may take when its caller does not say.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(30);
+
+fn status_of(error: &Error) -> Status {
+    let (code, word) = match error {
+        Error::Expired => (Code::FailedPrecondition, "expired".to_owned()),
+        Error::Closed => (Code::FailedPrecondition, "closed".to_owned()),
+        Error::Deadline => (Code::DeadlineExceeded, "deadline".to_owned()),
+        Error::Unreachable => (Code::Unavailable, "unreachable".to_owned()),
+        Error::NotLeader { leader: None } => (Code::Unavailable, "not-leader".to_owned()),
+        Error::NotLeader { leader: Some(id) } => (Code::Unavailable, format!("not-leader {id}")),
+        Error::Protocol(_) => (Code::InvalidArgument, "protocol".to_owned()),
+    };
+    let mut status = Status::new(code, error.to_string());
+    if let Ok(word) = MetadataValue::try_from(word) {
+        status.metadata_mut().insert(ERROR, word);
+    }
+    status
+}
+
+fn error_of(status: Status) -> Error {
+    let word = status.metadata().get(ERROR).and_then(|word| word.to_str().ok());
+    match word.map(|word| word.split_once(' ').unwrap_or((word, ""))) {
+        Some(("expired", _)) => Error::Expired,
+        Some(("closed", _)) => Error::Closed,
+        Some(("deadline", _)) => Error::Deadline,
+        Some(("not-leader", id)) => Error::NotLeader { leader: id.parse().ok() },
+        Some(("protocol", _)) => Error::Protocol(status.message().to_owned()),
+        Some(_) => Error::Unreachable,
+        None => match wire::Error::from(status) {
+            wire::Error::Refused { reason, .. } => Error::Protocol(reason),
+            error => {
+                tracing::debug!(%error, "a call to a coordinator failed");
+                Error::Unreachable
+            }
+        },
+    }
+}
+
+fn odd(odd: Odd) -> Error {
+    Error::Protocol(odd.to_string())
+}
+
+/// A coordinator in another process.
+pub struct Remote {
+    world: World,
+    client: LockServiceClient<wire::Channel>,
+}
+
+impl Remote {
+    /// The coordinator at `address`; it is connected to when it is first asked.
+    #[must_use]
+    pub fn new(world: &World, me: wire::Identity, address: &Address) -> Arc<Self> {
+        let channel = wire::channel(world, me, address);
+        let client = wire::limits!(LockServiceClient::new(channel));
+        Arc::new(Self { world: world.clone(), client })
+    }
+
+    async fn call<M, R, F>(
+        &self,
+        deadline: Time,
+        message: M,
+        make: impl FnOnce(LockServiceClient<wire::Channel>, Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut request = Request::new(message);
+        request.set_timeout(deadline.since(self.world.clock.now()).min(LONGEST));
+        let call = make(self.client.clone(), request);
+        match self.world.until(deadline, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(error_of(status)),
+            Err(_) => Err(Error::Unreachable),
+        }
+    }
+}
+
+#[async_trait]
+impl Service for Remote {
+    async fn open(&self, client: Client, replace: bool, deadline: Time) -> Result<Opened, Error> {
+        let message = proto::Open { client: Some((&client).into()), replace };
+        let call = |mut client: LockServiceClient<_>, request| async move {
+            client.open_session(request).await
+        };
+        let opened = self.call(deadline, message, call).await?;
+        Ok(Opened {
+            session: id_of(opened.session).map_err(odd)?,
+            lease: std::time::Duration::from_millis(opened.lease_ms),
+        })
+    }
+
+    async fn request(
+        &self,
+        session: SessionId,
+        seq: Seq,
+        asks: &[Ask],
+        deadline: Time,
+    ) -> Result<(), Error> {
+        let asks = asks.iter().map(Into::into).collect();
+        let message = proto::Batch { session: session.0, seq: seq.0, asks };
+        let call = |mut client: LockServiceClient<_>, request| async move {
+            client.request(request).await
+        };
+        self.call(deadline, message, call).await.map(|proto::Done {}| ())
+    }
+
+    async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error> {
+        let mut client = self.client.clone();
+        let listen = client.listen(Request::new(proto::Session { session: session.0 }));
+        let stream = match self.world.until(deadline, listen).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return Err(error_of(status)),
+            Err(_) => return Err(Error::Unreachable),
+        };
+        // Whatever cannot be read ends the stream; the next one begins with a snapshot.
+        let read = |group: Result<proto::Events, Status>| {
+            group.ok()?.events.into_iter().map(event_of).collect::<Result<Vec<_>, _>>().ok()
+        };
+        Ok(stream.scan((), move |(), group| std::future::ready(read(group))).boxed())
+    }
+
+    async fn renew(&self, session: SessionId, report: String, deadline: Time) -> Result<(), Error> {
+        let message = proto::Renewal { session: session.0, report };
+        let call =
+            |mut client: LockServiceClient<_>, request| async move { client.renew(request).await };
+        self.call(deadline, message, call).await.map(|proto::Done {}| ())
+    }
+
+    async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {
+        let message = proto::Session { session: session.0 };
+        let call = |mut client: LockServiceClient<_>, request| async move {
+            client.close_session(request).await
+        };
+        self.call(deadline, message, call).await.map(|proto::Done {}| ())
+    }
+
+    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
+        let message = proto::Recovered { dead: dead.0, by: by.0 };
+        let call = |mut client: LockServiceClient<_>, request| async move {
+            client.tell_recovered(request).await
+        };
+        self.call(deadline, message, call).await.map(|proto::Done {}| ())
+    }
+
+    async fn sessions(&self, deadline: Time) -> Result<Vec<SessionRow>, Error> {
+        let call = |mut client: LockServiceClient<_>, request| async move {
+            client.list_sessions(request).await
+        };
+        let rows = self.call(deadline, proto::Question {}, call).await?;
+        rows.rows.into_iter().map(session_row_of).collect::<Result<_, _>>().map_err(odd)
+    }
+
+    async fn locks(&self, deadline: Time) -> Result<LockRows, Error> {
+        let call = |mut client: LockServiceClient<_>, request| async move {
+            client.list_locks(request).await
+        };
+        let rows = self.call(deadline, proto::Question {}, call).await?;
+        lock_rows_of(rows).map_err(odd)
+    }
+}
+
+/// The answering side: any service, as gRPC. Its name is only of interest to [`wire::Server`].
+pub struct Adapter {
+    world: World,
+    service: Arc<dyn Service>,
+}
+
+/// Serves `service` by gRPC: add it to the coordinator's [`wire::Server`].
+#[must_use]
+pub fn adapter(world: &World, service: Arc<dyn Service>) -> LockServiceServer<Adapter> {
+    wire::limits!(LockServiceServer::new(Adapter { world: world.clone(), service }))
+}
+
+impl Adapter {
+    fn deadline(&self) -> Time {
+        self.world.clock.now() + LONGEST
+    }
+}
+
+fn done(result: Result<(), Error>) -> Result<Response<proto::Done>, Status> {
+    match result {
+        Ok(()) => Ok(Response::new(proto::Done {})),
+        Err(error) => Err(status_of(&error)),
+    }
+}
+
+fn bad(odd: Odd) -> Status {
+    status_of(&Error::Protocol(odd.to_string()))
+}
+
+type Answer<R> = Result<Response<R>, Status>;
+
+#[async_trait]
+impl LockService for Adapter {
+    async fn open_session(&self, request: Request<proto::Open>) -> Answer<proto::Opened> {
+        let open = request.into_inner();
+        let client = option_of(open.client).and_then(client_of).map_err(bad)?;
+        let opened = self.service.open(client, open.replace, self.deadline()).await;
+        let opened = opened.map_err(|error| status_of(&error))?;
+        let lease_ms = millis(opened.lease);
+        Ok(Response::new(proto::Opened { session: opened.session.0, lease_ms }))
+    }
+
+    async fn request(&self, request: Request<proto::Batch>) -> Answer<proto::Done> {
+        let batch = request.into_inner();
+        let session = id_of(batch.session).map_err(bad)?;
+        let asks = asks_of(batch.asks).map_err(bad)?;
+        done(self.service.request(session, Seq(batch.seq), &asks, self.deadline()).await)
+    }
+
+    type ListenStream = BoxStream<'static, Result<proto::Events, Status>>;
+
+    async fn listen(&self, request: Request<proto::Session>) -> Answer<Self::ListenStream> {
+        let session = id_of(request.into_inner().session).map_err(bad)?;
+        let events = self.service.listen(session, self.deadline()).await;
+        let events = events.map_err(|error| status_of(&error))?;
+        let stream = events
+            .map(|group| Ok(proto::Events { events: group.iter().map(Into::into).collect() }));
+        Ok(Response::new(stream.boxed()))
+    }
+
+    async fn renew(&self, request: Request<proto::Renewal>) -> Answer<proto::Done> {
+        let renewal = request.into_inner();
+        let session = id_of(renewal.session).map_err(bad)?;
+        done(self.service.renew(session, renewal.report, self.deadline()).await)
+    }
+
+    async fn close_session(&self, request: Request<proto::Session>) -> Answer<proto::Done> {
+        let session = id_of(request.into_inner().session).map_err(bad)?;
+        done(self.service.close(session, self.deadline()).await)
+    }
+
+    async fn tell_recovered(&self, request: Request<proto::Recovered>) -> Answer<proto::Done> {
+        let told = request.into_inner();
+        let (dead, by) = (id_of(told.dead).map_err(bad)?, id_of(told.by).map_err(bad)?);
+        done(self.service.recovered(dead, by, self.deadline()).await)
+    }
+
+    async fn list_sessions(&self, _: Request<proto::Question>) -> Answer<proto::SessionRows> {
+        let rows = self.service.sessions(self.deadline()).await;
+        let rows = rows.map_err(|error| status_of(&error))?;
+        Ok(Response::new(proto::SessionRows { rows: rows.iter().map(Into::into).collect() }))
+    }
+
+    async fn list_locks(&self, _: Request<proto::Question>) -> Answer<proto::LockRows> {
+        let rows = self.service.locks(self.deadline()).await;
+        let rows = rows.map_err(|error| status_of(&error))?;
+        Ok(Response::new((&rows).into()))
+    }
+}

@@ -1,0 +1,151 @@
+//! Several coordinators as one service: asks the one that led last, follows where it points, and
+//! tries the others when it is silent. It does not know how a coordinator is reached.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use world::{Time, World};
+
+use crate::{
+    error::Error,
+    message::{Ask, Client, LockRows, Opened, Seq, SessionRow},
+    name::SessionId,
+    service::{Events, Service},
+};
+
+/// A coordinator: its node id and its service, local or remote.
+pub type Member = (u64, Arc<dyn Service>);
+
+/// The lock service behind all coordinators.
+pub struct Router {
+    world: World,
+    members: Vec<Member>,
+    /// Who answered last, by place in `members`.
+    leader: watch::Sender<usize>,
+}
+
+/// How long one coordinator may be silent before another is asked.
+const SILENCE: Duration = Duration::from_millis(1500);
+/// The pause after all were asked in vain.
+const PAUSE: Duration = Duration::from_millis(25);
+
+impl Router {
+    /// A service over `members`.
+    ///
+    /// # Panics
+    /// If there are none.
+    #[must_use]
+    pub fn new(world: World, members: Vec<Member>) -> Arc<Self> {
+        assert!(!members.is_empty(), "a cluster has at least one coordinator");
+        Arc::new(Self { world, members, leader: watch::Sender::new(0) })
+    }
+
+    /// Calls until somebody who leads has answered. Every call of the service can be repeated.
+    async fn ask<'a, R, F>(
+        &'a self,
+        deadline: Time,
+        call: impl Fn(&'a dyn Service, Time) -> F,
+    ) -> Result<(usize, R), Error>
+    where
+        F: Future<Output = Result<R, Error>>,
+    {
+        let mut at = *self.leader.borrow();
+        let mut tried = 0;
+        loop {
+            let now = self.world.clock.now();
+            if now >= deadline {
+                return Err(Error::Unreachable);
+            }
+            let until =
+                if self.members.len() == 1 { deadline } else { deadline.min(now + SILENCE) };
+            let (_, member) = &self.members[at];
+            let result = self.world.until(until, call(member.as_ref(), until)).await;
+            let hint = match result {
+                Ok(Ok(result)) => {
+                    self.leader.send_if_modified(|leader| std::mem::replace(leader, at) != at);
+                    return Ok((at, result));
+                }
+                Ok(Err(Error::NotLeader { leader })) => leader,
+                Ok(Err(Error::Unreachable)) | Err(_) => None,
+                Ok(Err(error)) => return Err(error),
+            };
+            tried += 1;
+            let hinted = hint.and_then(|id| self.members.iter().position(|(node, _)| *node == id));
+            at = match hinted {
+                Some(place) if place != at => place,
+                Some(_) | None => (at + 1) % self.members.len(),
+            };
+            if tried % self.members.len() == 0 {
+                self.world.clock.sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Service for Router {
+    async fn open(&self, client: Client, replace: bool, deadline: Time) -> Result<Opened, Error> {
+        Ok(self.ask(deadline, |member, until| member.open(client.clone(), replace, until)).await?.1)
+    }
+
+    async fn request(
+        &self,
+        session: SessionId,
+        seq: Seq,
+        asks: &[Ask],
+        deadline: Time,
+    ) -> Result<(), Error> {
+        let asks: Arc<[Ask]> = asks.into();
+        let call = self
+            .ask(deadline, |member, until| request(member, session, seq, Arc::clone(&asks), until));
+        Ok(call.await?.1)
+    }
+
+    async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error> {
+        let (at, events) =
+            self.ask(deadline, |member, until| member.listen(session, until)).await?;
+        let mut leader = self.leader.subscribe();
+        // A frozen coordinator does not end its streams; whoever leads now is known by its answers.
+        let moved = async move {
+            if leader.wait_for(|leader| *leader != at).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        Ok(events.take_until(Box::pin(moved)).boxed())
+    }
+
+    async fn renew(&self, session: SessionId, report: String, deadline: Time) -> Result<(), Error> {
+        Ok(self
+            .ask(deadline, |member, until| member.renew(session, report.clone(), until))
+            .await?
+            .1)
+    }
+
+    async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {
+        Ok(self.ask(deadline, |member, until| member.close(session, until)).await?.1)
+    }
+
+    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
+        Ok(self.ask(deadline, |member, until| member.recovered(dead, by, until)).await?.1)
+    }
+
+    async fn sessions(&self, deadline: Time) -> Result<Vec<SessionRow>, Error> {
+        Ok(self.ask(deadline, |member, until| member.sessions(until)).await?.1)
+    }
+
+    async fn locks(&self, deadline: Time) -> Result<LockRows, Error> {
+        Ok(self.ask(deadline, |member, until| member.locks(until)).await?.1)
+    }
+}
+
+async fn request(
+    member: &dyn Service,
+    session: SessionId,
+    seq: Seq,
+    asks: Arc<[Ask]>,
+    until: Time,
+) -> Result<(), Error> {
+    member.request(session, seq, &asks, until).await
+}
