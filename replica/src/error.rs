@@ -54,7 +54,8 @@ impl Error {
     }
 }
 
-/// The remedy for a node whose disk cannot be trusted.
-pub(crate) const REBUILD: &str = "stop the node, move its directory away and start it again: it \
-                                  is rebuilt from the other nodes (with a single coordinator, \
-                                  restore the directory from a backup)";
+/// The remedy for a node whose disk cannot be trusted. Emptying its directory is none: with a
+/// forgotten vote or entry it could help to elect a leader that lacks what was acknowledged.
+pub(crate) const REBUILD: &str = "a node must not take part with a hole in its memory: leave it \
+                                  stopped, the other coordinators go on without it (with a single \
+                                  coordinator, restore the directory from a backup)";
