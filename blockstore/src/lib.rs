@@ -3,6 +3,7 @@
 //! It knows volumes, groups, chains, blocks and pages, and an opaque [`Fence`] per writer. It does
 //! not know what is stored, who locks it or why: no lock, no inode, nothing of `lockservice`.
 
+pub mod client;
 mod disk;
 #[cfg(feature = "engine")]
 pub mod engine;
