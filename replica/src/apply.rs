@@ -67,8 +67,9 @@ impl<M: StateMachine> Shared<M> {
             if self.steps.lock().is_empty() {
                 return;
             }
+            // Before the lock, so that an unwinding lets the lock go first.
+            let _tripwire = Tripwire(self);
             let Some(mut machine) = self.machine.try_lock() else { return };
-            let tripwire = Tripwire(self);
             let steps = std::mem::take(&mut *self.steps.lock());
             let mut answers = Vec::new();
             let mut failure = None;
@@ -85,7 +86,6 @@ impl<M: StateMachine> Shared<M> {
             });
             let checkpoint = self.due(&mut machine);
             drop(machine);
-            drop(tripwire);
             for answer in answers {
                 // Callers past their deadline listen no more.
                 match answer {
@@ -191,6 +191,7 @@ struct Tripwire<'a, M: StateMachine>(&'a Shared<M>);
 impl<M: StateMachine> Drop for Tripwire<'_, M> {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            self.0.steps.lock().clear();
             self.0.stop("the state machine panicked; see the log of this process");
         }
     }

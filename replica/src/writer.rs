@@ -63,7 +63,10 @@ impl Writer {
 }
 
 /// The body of the thread.
-pub(crate) fn run<M: StateMachine>(shared: &Arc<Shared<M>>, mut log: Log, file: &CheckpointFile) {
+pub(crate) fn run<M: StateMachine>(shared: &Arc<Shared<M>>, log: Log, file: &CheckpointFile) {
+    let _ending = Ending(shared);
+    // Dropped before the ending is said: then the directory can be opened again.
+    let mut log = log;
     while let Some(jobs) = shared.writer.take() {
         let written = write(&mut log, file, jobs);
         shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
@@ -76,9 +79,16 @@ pub(crate) fn run<M: StateMachine>(shared: &Arc<Shared<M>>, mut log: Log, file: 
             }
         }
     }
-    drop(log);
-    shared.writer.ended.store(true, Ordering::Release);
-    shared.timer.notify_waiters();
+}
+
+/// Says that the thread has ended, also when the state machine's panic ended it.
+struct Ending<'a, M: StateMachine>(&'a Shared<M>);
+
+impl<M: StateMachine> Drop for Ending<'_, M> {
+    fn drop(&mut self) {
+        self.0.writer.ended.store(true, Ordering::Release);
+        self.0.timer.notify_waiters();
+    }
 }
 
 fn write(log: &mut Log, file: &CheckpointFile, jobs: Vec<Job>) -> Result<Option<Sequence>, Error> {

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
 mod common;
+mod faulty;
 
 use std::{fs, time::Duration};
 
@@ -119,6 +120,40 @@ async fn a_deadline_that_passed_is_said() {
     let past = cluster.world.clock.now();
     let result = cluster.host(ME).propose(number(1), past).await;
     assert!(matches!(result, Err(Error::Deadline) | Ok(_)), "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_stops_the_node_and_is_not_tried_again() {
+    let mut cluster = Cluster::empty(1);
+    cluster.local = Some(replica::LocalMesh::new(&cluster.world));
+    let fault = faulty::install(&mut cluster.world);
+    cluster.start_all().await;
+    cluster.add(1).await;
+    fault.fail_syncs();
+    let failed = cluster.host(ME).propose(number(1), cluster.soon()).await.unwrap_err();
+    assert!(matches!(failed, Error::Stopped(_)), "{failed}");
+    assert!(failed.to_string().contains("log-0000000000000000"), "{failed}");
+    let status = cluster.host(ME).status();
+    assert_eq!((status.role, status.leader), (Role::Stopped, None));
+    assert!(status.stopped.unwrap().contains("log-0000000000000000"));
+    let tried = fault.syncs();
+    let refused = cluster.host(ME).propose(number(1), cluster.soon()).await;
+    assert!(matches!(refused, Err(Error::Stopped(_))), "{refused:?}");
+    assert_eq!(fault.syncs(), tried);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panicking_machine_stops_the_node_instead_of_hanging_it() {
+    let cluster = Cluster::local(1).await;
+    cluster.add(1).await;
+    // Too short for the machine, which panics.
+    let short = bytes::Bytes::from_static(b"short");
+    let failed = cluster.host(ME).propose(short, cluster.soon()).await;
+    assert!(matches!(failed, Err(Error::Stopped(_))), "{failed:?}");
+    let mut role = cluster.host(ME).role();
+    role.wait_for(|role| *role == Role::Stopped).await.unwrap();
+    assert!(cluster.host(ME).status().stopped.unwrap().contains("panicked"));
+    cluster.host(ME).stop().await;
 }
 
 /// Not a test of speed, but a look at it: `--run-ignored only --no-capture`.

@@ -1,5 +1,5 @@
 //! Three hosts: replication, loss of the leader, catching up, over both transports.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
+#![expect(clippy::unwrap_used, reason = "tests drive the real machine")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! gRPC through the world over real Unix sockets: who calls, refusals, losses, deadlines, stop.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
+#![expect(clippy::unwrap_used, reason = "tests drive the real machine")]
 
 use std::{
     convert::Infallible,
