@@ -10,6 +10,7 @@ mod election;
 mod machine;
 mod matching;
 mod only_append;
+mod own_term;
 mod reads;
 mod whole;
 
@@ -19,6 +20,7 @@ pub use election::ElectionSafety;
 pub use machine::StateMachineSafety;
 pub use matching::LogMatching;
 pub use only_append::LeaderAppendOnly;
+pub use own_term::OwnTermCommitment;
 pub use reads::LinearizableReads;
 pub use whole::LeaderCompleteness;
 
@@ -98,6 +100,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(LeaderCompleteness::default()),
         Box::new(StateMachineSafety::default()),
         Box::new(DurableCommitment::default()),
+        Box::new(OwnTermCommitment::default()),
         Box::new(Acknowledged::default()),
         Box::new(LinearizableReads::default()),
     ]

@@ -14,6 +14,8 @@ pub(super) type Link = (usize, usize);
 #[derive(Debug)]
 pub(super) struct Net {
     dice: Dice,
+    /// The longest time a message takes without any fault, in milliseconds.
+    longest: u64,
     /// Percent of messages that suffer it, and until when.
     rates: BTreeMap<Fault, (u64, Duration)>,
     /// Which fault blocks a link, and until when.
@@ -23,9 +25,10 @@ pub(super) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(dice: Dice) -> Self {
+    pub(super) fn new(dice: Dice, longest: u64) -> Self {
         Self {
             dice,
+            longest,
             rates: BTreeMap::new(),
             blocked: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -72,7 +75,7 @@ impl Net {
         let copies = if self.strikes(Fault::Duplicate, now, struck) { 2 } else { 1 };
         let mut times = Vec::with_capacity(copies);
         for _ in 0..copies {
-            let mut at = now + self.dice.millis(1, 4);
+            let mut at = now + self.dice.millis(1, self.longest);
             if self.strikes(Fault::Delay, now, struck) {
                 at += self.dice.millis(10, 600);
             }

@@ -23,8 +23,9 @@ use crate::dice::Dice;
 
 /// Beyond this the schedule is stuck in boredom.
 const MOST: u64 = 50_000;
-/// How long a healed group may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a healed group may take. Long, because some schedules send one entry a message over links that are slow and
+/// reorder, with hundreds of entries to catch up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 enum Happening {
     Deliver { link: Link, number: u64, bytes: Bytes },
@@ -62,6 +63,10 @@ pub(super) struct Schedule {
     /// Percent of events after which the driver takes its time before it polls.
     lazy: u64,
     ticket: Ticket,
+    /// The longest time between two faults, in milliseconds.
+    calm: u64,
+    /// Percent of clients that ask the member that they take for the leader.
+    loyal: u64,
     hint: usize,
     target: u64,
     healed: Option<Healed>,
@@ -78,7 +83,9 @@ impl Schedule {
         let keep = dice.between(0, 30);
         let every = dice.between(5, 60);
         let window = dice.between(1, 9) as usize;
-        let batch_bytes = dice.between(1, 400) as usize;
+        // Often one entry a message: then logs differ in more ways.
+        let batch_bytes = if dice.chance(50) { 1 } else { dice.between(1, 400) } as usize;
+        let longest = [4, 4, 20, 50][dice.pick(4)];
         let mut struck = Struck::default();
         if drift {
             struck.add(Fault::Drift);
@@ -100,7 +107,9 @@ impl Schedule {
         Self {
             seed,
             chosen: choose(&mut dice, members.len()),
-            net: Net::new(dice.fork()),
+            net: Net::new(dice.fork(), longest),
+            calm: [60, 300, 300][dice.pick(3)],
+            loyal: dice.between(40, 90),
             target: dice.between(500, 1500),
             lazy: dice.between(0, 40),
             now: Duration::ZERO,
@@ -373,7 +382,7 @@ impl Schedule {
         let next = self.now + self.dice.millis(1, 25);
         self.at(next, Happening::Client);
         let count = self.members.len();
-        let place = if self.dice.chance(80) { self.hint } else { self.dice.pick(count) };
+        let place = if self.dice.chance(self.loyal) { self.hint } else { self.dice.pick(count) };
         let member = &self.members[place];
         if member.node.is_none() || member.paused > self.now {
             self.hint = self.dice.pick(count);

@@ -15,7 +15,7 @@ impl Schedule {
         if self.healed.is_some() {
             return;
         }
-        let next = self.now + self.dice.millis(20, 300);
+        let next = self.now + self.dice.millis(5, self.calm);
         self.at(next, Happening::Fault);
         let fault = self.chosen[self.dice.pick(self.chosen.len())];
         let until = self.now + self.dice.millis(20, 700);
