@@ -51,6 +51,9 @@ pub enum Error {
     /// The session's lease is lost: everything fails until the file system is mounted again.
     #[error("the lease is lost: unmount and mount again")]
     Expired,
+    /// The file system was closed.
+    #[error("the file system is closed")]
+    Closed,
     /// Bytes on the disk that make no sense.
     #[error("damaged: {0}; run fsck")]
     Damaged(String),
@@ -92,6 +95,7 @@ impl Error {
             Self::Stale => 116,
             Self::Late(_)
             | Self::Expired
+            | Self::Closed
             | Self::Damaged(_)
             | Self::Format(_)
             | Self::Disk(_)

@@ -3,18 +3,29 @@
 //! It knows inodes, directories, runs, a log per mount, and what must be written before a lock may
 //! go. It does not know sockets, FUSE, Raft, how locks are agreed on or where bytes are kept.
 
+mod alloc;
 mod attributes;
+mod cache;
 pub mod check;
 mod config;
+mod data;
+mod dir;
+mod drive;
 mod error;
 mod fs;
+mod gate;
 mod kernel;
 pub mod layout;
+mod load;
 pub mod log;
 pub mod mkfs;
 mod op;
 pub mod path;
 mod recover;
+mod revoke;
+mod state;
+mod tx;
+mod writeout;
 
 pub use attributes::{
     Attributes, Caller, DirEntry, Entry, InodeNo, Kind, Lookup, Node, RenameMode, SetAttributes,

@@ -1,215 +1,137 @@
 //! The file operations, in the words of POSIX. Each is atomic: other mounts see it whole or not
-//! at all.
+//! at all. Each is written as an attempt that first looks and then changes (see `tx`), and knows
+//! nothing of waiting, of the log or of the disk.
 
-use bytes::Bytes;
+mod attr;
+mod file;
+mod list;
+mod look;
+mod make;
+mod remove;
+mod rename;
+mod sync;
+
+use lockservice::Mode;
+use world::{Time, Wall};
 
 use crate::{
-    attributes::{
-        Caller, DirEntry, Entry, InodeNo, Lookup, Node, RenameMode, SetAttributes, Statfs,
-    },
-    error::Error,
-    fs::Fs,
+    attributes::{Attributes, Entry, InodeNo, Kind},
+    layout::inode::{FileType, Inode, Stamp},
+    tx::{After, Stop, Tx},
 };
 
-impl Fs {
-    /// What `name` in directory `parent` leads to. Counts as a reference of the kernel, see
-    /// [`Fs::forget`], if it is found.
-    ///
-    /// # Errors
-    /// [`Error::NotDirectory`] and the general ones; an absent name is no error.
-    pub async fn lookup(&self, _parent: InodeNo, _name: &[u8]) -> Result<Lookup, Error> {
-        Err(Error::NotSupported)
+/// Bits of a mode besides the type.
+const PERMISSIONS: u32 = 0o7777;
+/// The setgid bit.
+const SETGID: u32 = 0o2000;
+
+const fn wall(stamp: Stamp) -> Wall {
+    Wall { seconds: stamp.seconds, nanos: stamp.nanos }
+}
+
+const fn stamp(wall: Wall) -> Stamp {
+    Stamp { seconds: wall.seconds, nanos: wall.nanos }
+}
+
+/// A type of the layout in the words of the interface.
+const fn kind_of(file_type: FileType) -> Kind {
+    match file_type {
+        FileType::Regular => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::Character => Kind::CharDevice,
+        FileType::Block => Kind::BlockDevice,
+    }
+}
+
+/// And the other way round.
+const fn type_of(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::Regular,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::Fifo,
+        Kind::Socket => FileType::Socket,
+        Kind::CharDevice => FileType::Character,
+        Kind::BlockDevice => FileType::Block,
+    }
+}
+
+fn attributes(ino: InodeNo, inode: &Inode, size: Option<u64>) -> Attributes {
+    let directory = inode.file_type() == Some(FileType::Directory);
+    // What was written and is on no run yet counts as if it were.
+    let size = size.unwrap_or(inode.size);
+    let coming = size.div_ceil(4096).saturating_sub(inode.size.div_ceil(4096)) * 8;
+    Attributes {
+        ino,
+        generation: u64::from(inode.generation),
+        kind: inode.file_type().map_or(Kind::File, kind_of),
+        mode: inode.mode & PERMISSIONS,
+        uid: inode.uid,
+        gid: inode.gid,
+        nlink: inode.links,
+        // A directory's size is the number of its entries on the disk; people expect bytes.
+        size: if directory { 4096.max(size * 32) } else { size },
+        blocks: inode.blocks + if directory { 0 } else { coming },
+        rdev: inode.device,
+        atime: wall(inode.atime),
+        mtime: wall(inode.mtime),
+        ctime: wall(inode.ctime),
+    }
+}
+
+impl Tx<'_> {
+    /// The attributes of `ino`, which must not be free.
+    fn entry(&mut self, ino: InodeNo, valid_until: Time) -> Result<Entry, Stop> {
+        self.live(ino)?;
+        let size = self.state.inodes.get(&ino).filter(|slot| slot.has_data()).map(|slot| slot.size);
+        let inode = self.inode(ino)?;
+        Ok(Entry { attributes: attributes(ino, inode, size), valid_until })
     }
 
-    /// The kernel gives back `count` references that it got by lookup, make, link or readdir with
-    /// attributes.
-    pub fn forget(&self, _ino: InodeNo, _count: u64) {}
-
-    /// The attributes.
-    ///
-    /// # Errors
-    /// [`Error::Stale`] if the inode is gone.
-    pub async fn getattr(&self, _ino: InodeNo) -> Result<Entry, Error> {
-        Err(Error::NotSupported)
+    /// `dir` got or lost a name: its times.
+    fn dir_changed(&mut self, dir: InodeNo) -> Result<(), Stop> {
+        let now = self.now();
+        let inode = self.inode_mut(dir)?;
+        (inode.mtime, inode.ctime) = (now, now);
+        Ok(())
     }
 
-    /// Changes attributes, the size among them.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`], [`Error::IsDirectory`].
-    pub async fn setattr(&self, _ino: InodeNo, _set: SetAttributes) -> Result<Entry, Error> {
-        Err(Error::NotSupported)
+    /// Takes one link away from `ino`, all of them if it is a directory; the last takes the inode.
+    fn drop_link(&mut self, ino: InodeNo) -> Result<(), Stop> {
+        let now = self.now();
+        let inode = self.inode_mut(ino)?;
+        inode.ctime = now;
+        let directory = inode.file_type() == Some(FileType::Directory);
+        inode.links = if directory { 0 } else { inode.links.saturating_sub(1) };
+        if inode.links > 0 {
+            return Ok(());
+        }
+        let bare = inode.runs().next().is_none() && inode.xattrs.is_none();
+        let writing = self.state.inodes.get(&ino).is_some_and(|slot| slot.writing);
+        let open = self.state.opens.contains_key(&ino);
+        let (segment, lock) = (ino.segment(), ino.segment().inode_map_lock());
+        if bare && !writing && !open {
+            return self.free_inode(ino);
+        }
+        self.map_mut(segment.orphan_map(), lock)?.put(ino.index(), true);
+        self.after.push(After::Nameless(ino));
+        Ok(())
     }
 
-    /// Where a symbolic link points to.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if it is none.
-    pub async fn readlink(&self, _ino: InodeNo) -> Result<Bytes, Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Makes an inode of any kind under a new name; for a file it does not open it.
-    ///
-    /// # Errors
-    /// [`Error::Exists`] and others.
-    pub async fn make(
-        &self,
-        _parent: InodeNo,
-        _name: &[u8],
-        _node: Node,
-        _caller: Caller,
-    ) -> Result<Entry, Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Makes a regular file and opens it, in one operation; see [`Fs::release`].
-    ///
-    /// # Errors
-    /// [`Error::Exists`] and others.
-    pub async fn create(
-        &self,
-        _parent: InodeNo,
-        _name: &[u8],
-        _mode: u32,
-        _caller: Caller,
-    ) -> Result<Entry, Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Another name for `ino`.
-    ///
-    /// # Errors
-    /// [`Error::NotPermitted`] for directories; [`Error::Exists`].
-    pub async fn link(
-        &self,
-        _ino: InodeNo,
-        _parent: InodeNo,
-        _name: &[u8],
-    ) -> Result<Entry, Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Removes a name that is no directory; the file goes with its last name and last open.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::IsDirectory`].
-    pub async fn unlink(&self, _parent: InodeNo, _name: &[u8]) -> Result<(), Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Removes an empty directory.
-    ///
-    /// # Errors
-    /// [`Error::NotEmpty`], [`Error::NotDirectory`], [`Error::NotFound`].
-    pub async fn rmdir(&self, _parent: InodeNo, _name: &[u8]) -> Result<(), Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Moves a name.
-    ///
-    /// # Errors
-    /// As POSIX says; [`Error::Invalid`] if a directory would go into itself.
-    pub async fn rename(
-        &self,
-        _parent: InodeNo,
-        _name: &[u8],
-        _new_parent: InodeNo,
-        _new_name: &[u8],
-        _mode: RenameMode,
-    ) -> Result<(), Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Counts an open of `ino` (file or directory): it stays readable until as many releases, even
-    /// when its last name goes. `truncate` cuts it to nothing.
-    ///
-    /// # Errors
-    /// [`Error::Stale`].
-    pub async fn open(&self, _ino: InodeNo, _truncate: bool) -> Result<(), Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// One open of `ino` ended.
-    pub fn release(&self, _ino: InodeNo) {}
-
-    /// Up to `length` bytes from `offset`, in pieces; fewer only at the end of the file.
-    ///
-    /// # Errors
-    /// [`Error::IsDirectory`].
-    pub async fn read(
-        &self,
-        _ino: InodeNo,
-        _offset: u64,
-        _length: u64,
-    ) -> Result<Vec<Bytes>, Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Writes all of `data` at `offset`.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`], [`Error::NoSpace`].
-    pub async fn write(&self, _ino: InodeNo, _offset: u64, _data: Bytes) -> Result<(), Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Writes all of `data` at the end of the file, wherever that is by then on any mount; returns
-    /// the offset.
-    ///
-    /// # Errors
-    /// As [`Fs::write`].
-    pub async fn append(&self, _ino: InodeNo, _data: Bytes) -> Result<u64, Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Makes the data, the inode and its names durable. Also tells a write-back error that was
-    /// not told yet.
-    ///
-    /// # Errors
-    /// What went wrong with the disk.
-    pub async fn fsync(&self, _ino: InodeNo) -> Result<(), Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Makes the directory and its ancestors durable.
-    ///
-    /// # Errors
-    /// What went wrong with the disk.
-    pub async fn fsyncdir(&self, _ino: InodeNo) -> Result<(), Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Up to `max` entries after `cookie` (0: from the start, `.` and `..` first), in a stable
-    /// order; with `plus` also the attributes that can be had without waiting for other mounts
-    /// (each of which counts as a reference, see [`Fs::forget`]; `.` and `..` never have them).
-    /// Nothing means the end.
-    ///
-    /// # Errors
-    /// [`Error::NotDirectory`].
-    pub async fn readdir(
-        &self,
-        _ino: InodeNo,
-        _cookie: u64,
-        _max: usize,
-        _plus: bool,
-    ) -> Result<Vec<DirEntry>, Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Space and limits.
-    ///
-    /// # Errors
-    /// If the virtual disk does not answer.
-    pub async fn statfs(&self) -> Result<Statfs, Error> {
-        Err(Error::NotSupported)
-    }
-
-    /// Makes everything durable that was done on this mount before the call.
-    ///
-    /// # Errors
-    /// What went wrong with the disk.
-    pub async fn sync(&self) -> Result<(), Error> {
-        Err(Error::NotSupported)
+    /// Frees an inode that has no runs any more.
+    pub(crate) fn free_inode(&mut self, ino: InodeNo) -> Result<(), Stop> {
+        let (segment, lock) = (ino.segment(), ino.segment().inode_map_lock());
+        self.hold(ino.lock(), Mode::Exclusive)?;
+        self.map_mut(segment.inode_map(), lock)?.put(ino.index(), false);
+        if self.map(segment.orphan_map(), lock)?.get(ino.index()) {
+            self.map_mut(segment.orphan_map(), lock)?.put(ino.index(), false);
+        }
+        let inode = self.inode_mut(ino)?;
+        *inode = Inode::freed(inode.version, inode.generation);
+        self.after.push(After::Freed(ino));
+        Ok(())
     }
 }

@@ -1,0 +1,179 @@
+//! Gates: which locks are on their way out, and who may still use them.
+//!
+//! A revocation puts a gate on its span. While it is open only reads and writes of files pass;
+//! when it is closed, nothing that the revocation takes away does. The clerk still says that the
+//! lock is held for a moment after the revocation returned, so a gate stays closed until the clerk
+//! has let go, or has handed out a pin, which it does only for a lock that it really has.
+
+use lockservice::{Mode, Name, Span};
+
+/// How far a revocation is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Reads and writes pass.
+    Open,
+    /// Nothing passes.
+    Closed,
+    /// Nothing passes, and the revocation has returned to the clerk.
+    Returned,
+}
+
+struct Gate {
+    id: u64,
+    span: Span,
+    keep: Option<Mode>,
+    stage: Stage,
+}
+
+impl Gate {
+    fn takes(&self, mode: Mode) -> bool {
+        self.keep.is_none_or(|keep| mode > keep)
+    }
+}
+
+/// All gates of a mount; usually none or a few.
+#[derive(Default)]
+pub(crate) struct Gates {
+    gates: Vec<Gate>,
+    next: u64,
+    /// Spans of the last revocations that took everything, by number, for loads in flight.
+    recent: std::collections::VecDeque<(u64, Span)>,
+}
+
+/// Spans that are remembered for loads in flight; a load that is slower than so many revocations
+/// is made again.
+const RECENT: usize = 128;
+
+impl Gates {
+    /// Puts up a gate; returns its number.
+    pub(crate) fn open(&mut self, span: Span, keep: Option<Mode>) -> u64 {
+        self.next += 1;
+        let id = self.next;
+        self.gates.push(Gate { id, span, keep, stage: Stage::Open });
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((id, span));
+        id
+    }
+
+    /// Moves gate `id` on.
+    pub(crate) fn advance(&mut self, id: u64, stage: Stage) {
+        for gate in &mut self.gates {
+            if gate.id == id {
+                gate.stage = stage;
+            }
+        }
+    }
+
+    /// Whether a gate keeps `name` from being used in `mode`; `io` for reads and writes.
+    pub(crate) fn shut(&self, name: Name, mode: Mode, io: bool) -> bool {
+        self.gates.iter().any(|gate| {
+            gate.span.contains(name) && gate.takes(mode) && !(io && gate.stage == Stage::Open)
+        })
+    }
+
+    /// The clerk gave a pin: `span` is held in `mode`, so gates of the past have no business there.
+    pub(crate) fn lift(&mut self, span: Span, mode: Mode) {
+        let mut rest = Vec::new();
+        self.gates.retain(|gate| {
+            let over = gate.stage == Stage::Returned && gate.takes(mode);
+            if !over || !gate.span.overlaps(span) {
+                return true;
+            }
+            let left = Span::new(gate.span.start(), span.start().min(gate.span.end()));
+            let right = Span::new(span.end().max(gate.span.start()), gate.span.end());
+            for span in [left, right].into_iter().flatten() {
+                rest.push(Gate { span, ..*gate });
+            }
+            false
+        });
+        self.gates.extend(rest);
+    }
+
+    /// Takes down the gates that returned and whose lock the clerk has let go, as `held` tells.
+    pub(crate) fn sweep(&mut self, mut held: impl FnMut(Span, Mode) -> bool) {
+        self.gates.retain(|gate| {
+            let least = if gate.keep.is_some() { Mode::Exclusive } else { Mode::Shared };
+            gate.stage != Stage::Returned || held(gate.span, least)
+        });
+    }
+
+    /// Whether any gate is up.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.gates.is_empty()
+    }
+
+    /// A number for [`Gates::clear_since`].
+    pub(crate) fn now(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether no revocation touched `name` since `then`.
+    pub(crate) fn clear_since(&self, then: u64, name: Name) -> bool {
+        if self.next - then > RECENT as u64 {
+            return false;
+        }
+        !self.recent.iter().any(|(id, span)| *id > then && span.contains(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(from: u64, to: u64) -> Span {
+        Span::new(Name(from), Name(to)).unwrap()
+    }
+
+    #[test]
+    fn a_gate_lets_reads_and_writes_pass_until_it_closes() {
+        let mut gates = Gates::default();
+        let id = gates.open(span(10, 20), None);
+        assert!(
+            gates.shut(Name(10), Mode::Shared, false) && !gates.shut(Name(9), Mode::Shared, false)
+        );
+        assert!(!gates.shut(Name(10), Mode::Exclusive, true));
+        gates.advance(id, Stage::Closed);
+        assert!(gates.shut(Name(10), Mode::Shared, true));
+    }
+
+    #[test]
+    fn a_downgrade_takes_away_only_the_exclusive_use() {
+        let mut gates = Gates::default();
+        gates.open(span(10, 20), Some(Mode::Shared));
+        assert!(!gates.shut(Name(12), Mode::Shared, false));
+        assert!(gates.shut(Name(12), Mode::Exclusive, false));
+    }
+
+    #[test]
+    fn a_pin_lifts_its_part_of_a_gate_that_returned_and_of_no_other() {
+        let mut gates = Gates::default();
+        let id = gates.open(span(10, 20), None);
+        gates.lift(span(12, 14), Mode::Shared);
+        assert!(gates.shut(Name(13), Mode::Shared, false));
+        gates.advance(id, Stage::Returned);
+        gates.lift(span(12, 14), Mode::Shared);
+        assert!(!gates.shut(Name(13), Mode::Shared, false));
+        assert!(
+            gates.shut(Name(11), Mode::Shared, false) && gates.shut(Name(14), Mode::Shared, false)
+        );
+        gates.sweep(|span, _| span.contains(Name(11)));
+        assert!(
+            gates.shut(Name(11), Mode::Shared, false) && !gates.shut(Name(14), Mode::Shared, false)
+        );
+    }
+
+    #[test]
+    fn a_load_in_flight_learns_of_revocations() {
+        let mut gates = Gates::default();
+        let then = gates.now();
+        assert!(gates.clear_since(then, Name(5)));
+        gates.open(span(5, 6), None);
+        assert!(!gates.clear_since(then, Name(5)) && gates.clear_since(then, Name(6)));
+        for _ in 0..RECENT {
+            gates.open(span(100, 101), None);
+        }
+        assert!(!gates.clear_since(then, Name(6)));
+    }
+}

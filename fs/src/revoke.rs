@@ -1,0 +1,192 @@
+//! Giving locks up: flush, tell the kernel, close the gate, flush what came in, forget.
+//!
+//! The order avoids the known deadlocks with the kernel: while it forgets, reads and writes are
+//! still answered under the lock; nothing else is, and nobody holds the mutex meanwhile.
+
+use async_trait::async_trait;
+use lockservice::{Holder, Mode, Name, Span};
+
+use crate::{
+    error::Error,
+    fs::Fs,
+    gate::Stage,
+    layout::geometry::{InodeNo, LOCK_INODES, LOCK_SPACE, SegmentNo},
+    state::State,
+};
+
+/// With more inodes than this the kernel is told to forget everything at once.
+const MANY: usize = 64;
+
+#[async_trait]
+impl Holder for Fs {
+    async fn revoke(&self, span: Span, keep: Option<Mode>) {
+        let gate = {
+            let mut state = self.state.lock();
+            if state.dead.is_some() {
+                return;
+            }
+            state.counters.revocations += 1;
+            state.gates.open(span, keep)
+        };
+        self.flush_early(span).await;
+        if keep.is_none() {
+            self.tell_kernel(span).await;
+        }
+        self.state.lock().gates.advance(gate, Stage::Closed);
+        if let Err(error) = self.flush_span(span).await {
+            // Nothing can be given back that is not flushed; whoever is next must replay the log.
+            self.fail(error);
+        }
+        {
+            let mut state = self.state.lock();
+            if keep.is_none() {
+                state.forget(span);
+            }
+            state.gates.advance(gate, Stage::Returned);
+        }
+        self.signals.settled.notify_waiters();
+    }
+
+    fn expired(&self) {
+        self.fail(Error::Expired);
+    }
+}
+
+impl Fs {
+    /// Writes most of what is dirty, so that little is left when the gate is closed. An error will
+    /// come again then.
+    async fn flush_early(&self, span: Span) {
+        let dirty = self.state.lock().dirty_in(span);
+        if !dirty.is_empty() {
+            let _ = self.write_back(dirty).await;
+        }
+    }
+
+    /// Writes out everything under `span`: data, log, metadata in place.
+    async fn flush_span(&self, span: Span) -> Result<(), Error> {
+        self.settled(|state| state.is_quiet(span)).await?;
+        let dirty = self.state.lock().dirty_in(span);
+        if !dirty.is_empty() {
+            self.write_back(dirty).await?;
+            self.settled(|state| state.is_quiet(span)).await?;
+        }
+        if self.state.lock().changed_in(span) {
+            self.push().await?;
+        }
+        // What another write-out has under way counts as not in place.
+        while self.state.lock().away_from_home(span) {
+            self.write_home().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the kernel forget what it knows under `span`.
+    async fn tell_kernel(&self, span: Span) {
+        let Some(kernel) = self.kernel.read().clone() else { return };
+        let Some((from, to)) = inodes(span) else { return };
+        let known: Vec<(InodeNo, bool)> = {
+            let state = self.state.lock();
+            let directory = |ino: &InodeNo| {
+                // Unknown here: the kernel is told both.
+                state.inodes.get(ino).is_none_or(|slot| !slot.has_data())
+            };
+            state
+                .lookups
+                .range(from..to)
+                .map(|(ino, _)| *ino)
+                .chain((from <= InodeNo::ROOT && InodeNo::ROOT < to).then_some(InodeNo::ROOT))
+                .take(MANY + 1)
+                .map(|ino| (ino, directory(&ino)))
+                .collect()
+        };
+        if known.len() > MANY {
+            kernel.drop_all().await;
+            return;
+        }
+        for (ino, directory) in known {
+            if directory {
+                kernel.drop_names(ino).await;
+            }
+            kernel.drop_pages(ino, 0, 0).await;
+        }
+    }
+}
+
+/// The numbers of the inodes whose locks are in `span`.
+fn inodes(span: Span) -> Option<(InodeNo, InodeNo)> {
+    let low = u64::from(LOCK_INODES) << 56;
+    let from = span.start().0.max(low);
+    let to = span.end().0.min(low + (1 << 56));
+    (from < to).then(|| (InodeNo(from - low), InodeNo(to - low)))
+}
+
+/// The segments of `kind` whose bitmaps' lock is in `span`, of those that `used` has.
+fn segment_in(span: Span, kind: u8, segment: SegmentNo) -> bool {
+    span.contains(Name::new(kind, segment.get(), 0))
+}
+
+impl State {
+    /// Files under `span` with something to write back.
+    fn dirty_in(&self, span: Span) -> Vec<InodeNo> {
+        self.dirty.values().map(|(ino, _)| *ino).filter(|ino| span.contains(ino.lock())).collect()
+    }
+
+    /// No write-back is under way under `span`, and no run of it is spoken for.
+    fn is_quiet(&self, span: Span) -> bool {
+        if self.jobs == 0 && self.segments.reserved.is_empty() {
+            return true;
+        }
+        let quiet = inodes(span)
+            .is_none_or(|(from, to)| !self.inodes.range(from..to).any(|(_, slot)| slot.writing));
+        let free = self.segments.space.is_none_or(|segment| {
+            !segment_in(span, LOCK_SPACE, segment) || self.segments.reserved.is_empty()
+        });
+        quiet && free
+    }
+
+    /// Something under `span` was changed and is not in the log.
+    fn changed_in(&self, span: Span) -> bool {
+        if self.pushed >= self.serial {
+            return false;
+        }
+        // Changes that are being pushed right now are not marked any more, so: anything at all.
+        self.changed_bytes > 0
+            || self.home.values().chain(self.homing.values()).any(|home| span.contains(home.lock))
+    }
+
+    /// Something under `span` is in the log and not in place.
+    fn away_from_home(&self, span: Span) -> bool {
+        self.dead.is_none()
+            && self.home.values().chain(self.homing.values()).any(|home| span.contains(home.lock))
+    }
+
+    /// Forgets everything that is cached under `span`.
+    fn forget(&mut self, span: Span) {
+        if let Some((from, to)) = inodes(span) {
+            let gone: Vec<InodeNo> = self.inodes.range(from..to).map(|(ino, _)| *ino).collect();
+            for ino in gone {
+                self.drop_inode(ino);
+            }
+        }
+        let maps: Vec<blockstore::Offset> = self
+            .pages
+            .iter()
+            .filter(|(_, page)| page.lock.index() == 0 && span.contains(page.lock))
+            .map(|(at, _)| *at)
+            .collect();
+        for at in maps {
+            self.remove_page(at);
+        }
+        if let Some(segment) = self.segments.space
+            && segment_in(span, LOCK_SPACE, segment)
+        {
+            self.segments.space = None;
+            self.segments.run_hints.clear();
+        }
+        if let Some(segment) = self.segments.inodes
+            && span.covers(segment.inode_locks())
+        {
+            self.segments.inodes = None;
+        }
+    }
+}

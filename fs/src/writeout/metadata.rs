@@ -1,0 +1,211 @@
+//! Metadata: changed blocks into the log, all that changed since the last push as one record; and
+//! what the log has on its stable storage into its place, neighbours together.
+
+use blockstore::{Durability, Offset};
+use bytes::Bytes;
+use futures_util::{TryStreamExt, stream};
+use lockservice::Mode;
+
+use crate::{
+    error::Error,
+    fs::Fs,
+    layout::{
+        record::{Change, Lsn, MAX_RECORD, Record},
+        version::Version,
+    },
+    log::{Log, Purpose, Refused},
+    state::{Content, Home, State},
+};
+
+/// The largest write.
+const PIECE: usize = 1 << 20;
+/// Writes under way at one time.
+const PARALLEL: usize = 16;
+
+impl Fs {
+    /// Pushes what was changed up to now.
+    pub(super) async fn push_once(&self) -> Result<(), Error> {
+        let Some(log) = self.log() else { return Ok(()) };
+        // A record that goes on while this one is pushed must not be written in place before.
+        let mut turn = self.log_turn.lock().await;
+        loop {
+            {
+                let mut state = self.state.lock();
+                if state.changed_bytes == 0 {
+                    state.pushed = state.serial;
+                    drop(state);
+                    self.signals.settled.notify_waiters();
+                    return Ok(());
+                }
+            }
+            if log.room(Purpose::Operation) >= MAX_RECORD as u64 {
+                break;
+            }
+            drop(turn);
+            self.home_once().await?;
+            turn = self.log_turn.lock().await;
+        }
+        let (serial, lsn) = {
+            let mut state = self.state.lock();
+            let begin = log.end();
+            let record = self.take_changes(&mut state, begin);
+            let lsn = match log.append(&record, Purpose::WriteOut) {
+                Ok(lsn) => lsn,
+                Err(Refused::Full) => return Err(Error::Damaged("the log has no room".into())),
+                Err(Refused::Failed(error)) => return Err(error),
+            };
+            state.counters.pushes += 1;
+            (state.serial, lsn)
+        };
+        self.push_log(&log, lsn).await?;
+        {
+            let mut state = self.state.lock();
+            state.pushed = state.pushed.max(serial);
+        }
+        drop(turn);
+        self.signals.settled.notify_waiters();
+        if log.used() > crate::log::RING / 4 {
+            self.signals.home.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn push_log(&self, log: &Log, lsn: Lsn) -> Result<(), Error> {
+        loop {
+            let error = match log.push(lsn).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match error {
+                Error::Disk(blockstore::Error::Stalled { .. } | blockstore::Error::Unreachable) => {
+                    tracing::warn!(%error, "the disk does not answer; the log waits")
+                }
+                Error::Disk(blockstore::Error::Fenced(_)) => return Err(Error::Expired),
+                error => return Err(error),
+            }
+            if let Some(error) = &self.state.lock().dead {
+                return Err(error.clone());
+            }
+            self.world.clock.sleep(super::REST).await;
+        }
+    }
+
+    /// All changes since the last push, as one record that begins at `lsn`; from now on they are
+    /// on their way home.
+    fn take_changes(&self, state: &mut State, lsn: Lsn) -> Record {
+        let newest = self.locks.newest().0;
+        let mut changes = Vec::new();
+        for ino in std::mem::take(&mut state.changed_inodes) {
+            let Some(slot) = state.inodes.get_mut(&ino) else { continue };
+            if !std::mem::take(&mut slot.changed) {
+                continue;
+            }
+            let (at, lock) = (ino.address(), ino.lock());
+            let Some(held) = self.locks.held(lock, Mode::Exclusive) else {
+                tracing::error!(%ino, "an inode was changed without its lock: not written");
+                continue;
+            };
+            state.versions += 1;
+            slot.inode.version = Version { grant: newest, counter: state.versions };
+            let image = slot.inode.encode();
+            changes.push(Change::whole(at, lock, held.grant, &image));
+            let image = Bytes::copy_from_slice(&image);
+            state.home.insert(at, Home { lsn, lock, image });
+        }
+        for at in std::mem::take(&mut state.changed_pages) {
+            let Some(page) = state.pages.get_mut(&at) else { continue };
+            if !std::mem::take(&mut page.changed) {
+                continue;
+            }
+            let Some(held) = self.locks.held(page.lock, Mode::Exclusive) else {
+                tracing::error!(at = at.0, "a page was changed without its lock: not written");
+                continue;
+            };
+            state.versions += 1;
+            let version = Version { grant: newest, counter: state.versions };
+            match &mut page.content {
+                Content::Directory(page) => page.set_version(version),
+                Content::Map(map) => map.set_version(version),
+            }
+            let bytes = page.content.bytes();
+            changes.push(match page.base.take() {
+                Some(old) => Change::between(at, page.lock, held.grant, old.bytes(), bytes),
+                None => Change::whole(at, page.lock, held.grant, bytes),
+            });
+            let image = Bytes::copy_from_slice(bytes);
+            state.home.insert(at, Home { lsn, lock: page.lock, image });
+        }
+        state.changed_bytes = 0;
+        Record { changes }
+    }
+
+    /// Writes what the log has in place, flushes it and cuts the log.
+    pub(super) async fn home_once(&self) -> Result<(), Error> {
+        let Some(log) = self.log() else { return Ok(()) };
+        let _one = self.home_turn.lock().await;
+        let images: Vec<(Offset, Bytes)> = {
+            let _pushed = self.log_turn.lock().await;
+            let mut state = self.state.lock();
+            if state.home.is_empty() {
+                return Ok(());
+            }
+            state.homing = std::mem::take(&mut state.home);
+            state.homing.iter().map(|(at, home)| (*at, home.image.clone())).collect()
+        };
+        stream::iter(pieces(images).into_iter().map(Ok))
+            .try_for_each_concurrent(PARALLEL, |(at, data)| async move {
+                self.insist(|| self.disk.write(at, data.clone(), Durability::Later)).await
+            })
+            .await?;
+        self.insist(|| self.disk.flush()).await?;
+        let keep = {
+            let mut state = self.state.lock();
+            state.homing.clear();
+            state.homed += 1;
+            // Metadata that the log has again since then begins later in it.
+            state.home.values().map(|home| home.lsn).min().unwrap_or_else(|| log.pushed())
+        };
+        self.signals.settled.notify_waiters();
+        match log.trim(keep).await {
+            // The header is written again with the next trim.
+            Ok(()) | Err(Error::Disk(blockstore::Error::Stalled { .. })) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Neighbours together, in pieces of at most [`PIECE`].
+fn pieces(images: Vec<(Offset, Bytes)>) -> Vec<(Offset, Vec<Bytes>)> {
+    let mut all: Vec<(Offset, Vec<Bytes>)> = Vec::new();
+    let mut length = 0;
+    for (at, image) in images {
+        match all.last_mut() {
+            Some((start, piece))
+                if start.0 + length as u64 == at.0 && length + image.len() <= PIECE =>
+            {
+                length += image.len();
+                piece.push(image);
+            }
+            _ => {
+                length = image.len();
+                all.push((at, vec![image]));
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_written_together() {
+        let block = |at: u64| (Offset(at), Bytes::from(vec![0; 512]));
+        let all = pieces(vec![block(0), block(512), block(2048), block(2560), block(3072)]);
+        let shape: Vec<_> = all.iter().map(|(at, data)| (at.0, data.len())).collect();
+        assert_eq!(shape, [(0, 2), (2048, 3)]);
+        let many = pieces((0..4096).map(|i| block(i * 512)).collect());
+        assert_eq!(many.len(), 2);
+    }
+}

@@ -1,0 +1,110 @@
+//! A volume in memory and mounts of it, for the tests of this room.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{sync::Arc, time::Duration};
+
+use blockstore::{Fence, VirtualDisk, memory::MemoryDisk};
+use bytes::Bytes;
+use fs::{Caller, Config, Entry, Error, Fs, InodeNo, Lookup, Node, Recovery, mkfs};
+use lockservice::{Clerk, Locks, local::LocalLocks};
+use world::World;
+
+pub(crate) const ROOT: InodeNo = InodeNo::ROOT;
+pub(crate) const ME: Caller = Caller { uid: 1000, gid: 100 };
+
+/// A volume and its lock service.
+pub(crate) struct Volume {
+    pub world: World,
+    pub disk: MemoryDisk,
+    pub locks: LocalLocks,
+}
+
+/// A mount.
+pub(crate) struct Mount {
+    pub fs: Arc<Fs>,
+    pub clerk: Arc<Clerk>,
+    pub disk: Arc<dyn VirtualDisk>,
+}
+
+impl Volume {
+    pub(crate) async fn new() -> Self {
+        Self::on(MemoryDisk::new()).await
+    }
+
+    /// On a disk that may be formatted already; the lock service is a new one.
+    pub(crate) async fn on(disk: MemoryDisk) -> Self {
+        let world = World::real();
+        let root = mkfs::Root { uid: 0, gid: 0, mode: 0o755 };
+        let format: Arc<dyn VirtualDisk> = disk.open(Fence(u64::MAX));
+        mkfs::format(&world, &format, root).await.unwrap();
+        let locks = LocalLocks::new(world.clone());
+        Self { world, disk, locks }
+    }
+
+    pub(crate) async fn mount(&self) -> Mount {
+        let config = Config { patience: Duration::from_secs(10), ..Config::default() };
+        self.mount_with(config).await
+    }
+
+    pub(crate) async fn mount_with(&self, config: Config) -> Mount {
+        let clerk = self.locks.open("test").await.unwrap();
+        let disk: Arc<dyn VirtualDisk> = self.disk.open(Fence(clerk.session().0));
+        let fs = Fs::new(self.world.clone(), Arc::clone(&disk), Arc::clone(&clerk) as _, config);
+        let recovery = Recovery::new(self.world.clone(), Arc::clone(&disk));
+        clerk.attach(Arc::clone(&fs) as _, Some(recovery));
+        fs.start().await.unwrap();
+        Mount { fs, clerk, disk }
+    }
+
+    /// What fsck finds wrong.
+    pub(crate) async fn check(&self) {
+        let disk: Arc<dyn VirtualDisk> = self.disk.open(Fence(u64::MAX));
+        let report = fs::check::check(disk).await.unwrap();
+        assert!(report.findings.is_empty(), "{report:#?}");
+    }
+}
+
+impl Mount {
+    pub(crate) async fn find(&self, parent: InodeNo, name: &str) -> Option<Entry> {
+        match self.fs.lookup(parent, name.as_bytes()).await.unwrap() {
+            Lookup::Found(entry) => Some(entry),
+            Lookup::Absent { .. } => None,
+        }
+    }
+
+    pub(crate) async fn dir(&self, parent: InodeNo, name: &str) -> InodeNo {
+        let node = Node::directory(0o755);
+        self.fs.make(parent, name.as_bytes(), node, ME).await.unwrap().attributes.ino
+    }
+
+    /// A file with this content, closed.
+    pub(crate) async fn file(&self, parent: InodeNo, name: &str, content: &[u8]) -> InodeNo {
+        let entry = self.fs.create(parent, name.as_bytes(), 0o644, ME).await.unwrap();
+        let ino = entry.attributes.ino;
+        self.fs.write(ino, 0, Bytes::copy_from_slice(content)).await.unwrap();
+        self.fs.release(ino);
+        ino
+    }
+
+    pub(crate) async fn content(&self, ino: InodeNo) -> Vec<u8> {
+        fs::path::read_range(&self.fs, ino, 0, u64::MAX).await.unwrap()
+    }
+
+    pub(crate) async fn names(&self, dir: InodeNo) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut cookie = 0;
+        loop {
+            let some = self.fs.readdir(dir, cookie, 100, false).await.unwrap();
+            let Some(last) = some.last() else { break };
+            cookie = last.cookie;
+            names.extend(some.iter().map(|e| String::from_utf8(e.name.to_vec()).unwrap()));
+        }
+        names.sort();
+        names.retain(|name| name != "." && name != "..");
+        names
+    }
+}
+
+pub(crate) fn errno<T: std::fmt::Debug>(result: Result<T, Error>) -> i32 {
+    result.unwrap_err().errno()
+}
