@@ -55,12 +55,18 @@ pub struct Change {
 }
 
 impl Change {
-    /// The change that turns `old` into `new`, blocks of the same length. Zeros as `old` give the
-    /// whole image (what a block that was not read must have).
+    /// The change that turns `old` into `new`, blocks of the same length. An `old` without a version
+    /// is what a block that was never written decodes to; on the disk it is zeros.
     #[must_use]
     pub fn between(address: Offset, lock: Name, grant: Grant, old: &[u8], new: &[u8]) -> Self {
         let version = Version { grant: get_u64(new, 8), counter: get_u64(new, 16) };
-        Self { address, lock, grant, version, ranges: differences(old, new) }
+        let blank = get_u64(old, 8) == 0 && get_u64(old, 16) == 0;
+        let ranges = if blank {
+            differences(&[0; PAGE as usize][..new.len()], new)
+        } else {
+            differences(old, new)
+        };
+        Self { address, lock, grant, version, ranges }
     }
 
     /// The change that writes all of `new`, whatever was there.
@@ -278,14 +284,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_first_change_of_a_page_makes_it_from_zeros() {
+        use crate::layout::{bitmap::Bitmap, geometry::SegmentNo};
+        let (blank, segment) = (Bitmap::decode(&[0; PAGE as usize]).unwrap(), SegmentNo::default());
+        let mut map = blank.clone();
+        map.put(9, true);
+        map.set_version(Version { grant: 1, counter: 1 });
+        let (at, lock) = (segment.inode_map(), segment.inode_map_lock());
+        let mut disk = [0; PAGE as usize];
+        Change::between(at, lock, Grant(1), blank.bytes(), map.bytes()).apply(&mut disk).unwrap();
+        assert_eq!(Bitmap::decode(&disk).unwrap(), map);
+    }
+
     proptest! {
         #[test]
         fn a_change_turns_the_old_block_into_the_new(
             old in prop::collection::vec(0..3_u8, 512), new in prop::collection::vec(0..3_u8, 512),
             same in 0..512_usize,
         ) {
-            let mut new = new;
+            let (mut old, mut new) = (old, new);
             new[same..].copy_from_slice(&old[same..]);
+            old[8] = 1;
             let root = InodeNo::ROOT;
             let change = Change::between(root.address(), root.lock(), Grant(1), &old, &new);
             let mut block = old;

@@ -36,6 +36,11 @@ impl Cluster {
     }
 
     pub(crate) async fn mount(&self, owner: &str) -> Mount {
+        self.mount_with(owner, Duration::from_secs(15)).await
+    }
+
+    /// A mount whose operations give up after `patience`.
+    pub(crate) async fn mount_with(&self, owner: &str, patience: Duration) -> Mount {
         let clerk = self.locks.open(owner).await.unwrap();
         let disk = self.disk.open(Fence(clerk.session().0));
         // Some caches are so small that clean pages go and dirty ones must be written early.
@@ -67,10 +72,11 @@ impl Cluster {
         self.mount("next").await
     }
 
-    /// The volume passes fsck, and nothing was lost.
+    /// The volume passes fsck, and nothing was lost. A truncation may be left to be finished.
     pub(crate) async fn check(&self) {
         let report = check(self.disk.open(Fence(0))).await.unwrap();
-        let told: Vec<String> = report.findings.iter().map(Finding::to_string).collect();
+        let bad = report.findings.iter().filter(|f| !matches!(f, Finding::RunPastEnd { .. }));
+        let told: Vec<String> = bad.map(Finding::to_string).collect();
         assert!(told.is_empty(), "fsck: {told:#?}");
     }
 }

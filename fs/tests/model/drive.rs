@@ -142,10 +142,9 @@ impl Player {
     }
 
     /// The inode of `id`, looked up name by name if it has any.
-    async fn inode(&self, who: usize, id: Id) -> Result<InodeNo, i32> {
-        let known = self.inodes.get(&id).copied();
+    async fn inode(&mut self, who: usize, id: Id) -> Result<InodeNo, i32> {
         let Some(path) = self.model.path(id) else {
-            return Ok(known.expect("an open file was seen before"));
+            return Ok(*self.inodes.get(&id).expect("an open file was seen before"));
         };
         let fs = &self.mounts[who].fs;
         let mut at = InodeNo::ROOT;
@@ -158,7 +157,8 @@ impl Player {
                 Lookup::Absent { .. } => panic!("mount {who}: {name:?} of node {id} is not there"),
             }
         }
-        assert!(known.is_none_or(|known| known == at), "node {id} was {known:?} and is {at}");
+        let known = *self.inodes.entry(id).or_insert(at);
+        assert!(known == at, "node {id} was {known} and is {at}");
         Ok(at)
     }
 
@@ -293,7 +293,7 @@ impl Player {
         }
     }
 
-    async fn list(&self, who: usize, directory: Id) -> Outcome {
+    async fn list(&mut self, who: usize, directory: Id) -> Outcome {
         let at = self.inode(who, directory).await?;
         let fs = &self.mounts[who].fs;
         let (mut names, mut cookie, mut seen) = (BTreeMap::new(), 0, Vec::new());

@@ -120,7 +120,8 @@ async fn a_disk_cut_off_at_any_write_leaves_a_state_of_the_model() {
         one("cut", seed, async {
             let cluster = Cluster::new(seed).await;
             let mut dice = Dice(seed ^ 0x77_1234);
-            let mut player = Player::new(vec![cluster.mount("a").await]);
+            let mount = cluster.mount_with("a", Duration::from_millis(300)).await;
+            let mut player = Player::new(vec![mount]);
             player.history = Some(History::begin(&player.model));
             cluster.disk.break_after(dice.below(60));
             for _ in 0..OPERATIONS {
