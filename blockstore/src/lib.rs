@@ -3,6 +3,8 @@
 //! It knows volumes, groups, chains, blocks and pages, and an opaque [`Fence`] per writer. It does
 //! not know what is stored, who locks it or why: no lock, no inode, nothing of `lockservice`.
 
+pub mod bulk;
+mod chain;
 pub mod client;
 mod disk;
 #[cfg(feature = "engine")]
@@ -27,6 +29,7 @@ pub mod place;
 pub(crate) mod pb {
     tonic::include_proto!("plumeria.blockstore");
 }
+pub mod server;
 pub mod store;
 
 pub use disk::{

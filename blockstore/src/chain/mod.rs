@@ -1,0 +1,348 @@
+//! One member's part in the chain of one group, as a pure machine: which mutation is ordered or
+//! applied next, which are complete, what a read may see, when the chain serves. Disk, network,
+//! time and leases are not known here; the block server asks and does what the answers say.
+//!
+//! The head numbers mutations within a chain version from 1; every member applies them in that
+//! order, in memory, and passes them on; what the tail has is complete. A member that has applied
+//! what the tail may not have yet does not show it (`Machine::dirty`). A new chain version drops
+//! what is under way: its members are made equal first, clients send again what had no answer.
+
+mod seen;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub(crate) use seen::Known;
+use seen::SeenTable;
+
+use crate::{
+    disk::Fence,
+    link::Chain,
+    message::{Change, Refusal, Seen, Ticket},
+    place::{ChainVersion, Incarnation, Order, ServerId, Volume},
+};
+
+/// Whether the member serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// No member, or not of this start.
+    Out,
+    /// The members are being made equal (by the head).
+    Equalizing,
+    /// Yes.
+    Serving,
+}
+
+/// What the head does with a mutation of a client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Admission {
+    /// Apply it under this order, now, and see it through.
+    New(Order),
+    /// It is on its way already: wait for this order.
+    Wait(Order),
+    /// It was done before.
+    Done,
+    /// No.
+    Refused(Refusal),
+}
+
+/// What a member does with a mutation from its predecessor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Receipt {
+    /// Apply it now, then pass it on.
+    Apply,
+    /// One before it has not come yet: wait.
+    Early,
+    /// It is applied already; it may still have to be passed on.
+    Known,
+    /// No.
+    Refused(Refusal),
+}
+
+/// A mutation under way at this member.
+#[derive(Clone, Debug)]
+struct Pending {
+    ticket: Ticket,
+    volume: Volume,
+    /// First and last byte.
+    span: (u64, u64),
+    /// Discards are done again after a change of the chain: they are not remembered across it.
+    write: bool,
+}
+
+/// One member's part in a chain.
+pub(crate) struct Machine {
+    me: ServerId,
+    incarnation: Incarnation,
+    chain: Option<Chain>,
+    phase: Phase,
+    /// The last order that was applied here.
+    applied: Order,
+    /// The last order that the tail is known to have.
+    complete: Order,
+    pending: BTreeMap<Order, Pending>,
+    /// At the head: orders that were given and whose answer is not known yet.
+    open: BTreeMap<Order, (Ticket, bool)>,
+    seen: SeenTable,
+}
+
+impl Machine {
+    pub(crate) fn new(me: ServerId, incarnation: Incarnation) -> Self {
+        Self {
+            me,
+            incarnation,
+            chain: None,
+            phase: Phase::Out,
+            applied: Order(0),
+            complete: Order(0),
+            pending: BTreeMap::new(),
+            open: BTreeMap::new(),
+            seen: SeenTable::default(),
+        }
+    }
+
+    pub(crate) fn version(&self) -> ChainVersion {
+        self.chain.as_ref().map_or(ChainVersion(0), |chain| chain.version)
+    }
+
+    pub(crate) fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    fn place(&self) -> Option<usize> {
+        let chain = self.chain.as_ref()?;
+        chain
+            .members
+            .iter()
+            .position(|member| member.server == self.me && member.incarnation == self.incarnation)
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.place() == Some(0)
+    }
+
+    pub(crate) fn is_tail(&self) -> bool {
+        self.chain.as_ref().is_some_and(|chain| self.place() == Some(chain.members.len() - 1))
+    }
+
+    /// A row of the map. Returns whether the version is new here; then everything that was under
+    /// way is over, and who waits for it must look again.
+    pub(crate) fn install(&mut self, chain: Chain) -> bool {
+        if chain.version < self.version() {
+            return false;
+        }
+        let new = chain.version > self.version();
+        let equal = chain.equal;
+        self.chain = Some(chain);
+        if !new {
+            return false;
+        }
+        // What was applied here will be on all members once they are equal; but for discards, which
+        // leave no trace that a member without them could be compared with.
+        let pending = std::mem::take(&mut self.pending).into_values();
+        let under_way = pending.map(|pending| (pending.ticket, pending.write));
+        for (ticket, write) in under_way.chain(std::mem::take(&mut self.open).into_values()) {
+            if write {
+                self.seen.done(&ticket);
+            } else {
+                self.seen.forget(&ticket);
+            }
+        }
+        self.applied = Order(0);
+        self.complete = Order(0);
+        self.phase = match self.place() {
+            None => Phase::Out,
+            Some(_) if equal => Phase::Serving,
+            Some(_) => Phase::Equalizing,
+        };
+        true
+    }
+
+    /// Whether this member is at chain version `chain`, whatever its phase.
+    pub(crate) fn at(&self, chain: ChainVersion) -> Result<(), Refusal> {
+        if self.chain.is_none() || chain != self.version() || self.phase == Phase::Out {
+            return Err(Refusal::Stale(self.version()));
+        }
+        Ok(())
+    }
+
+    /// Whether this member serves chain version `chain`.
+    pub(crate) fn serves(&self, chain: ChainVersion) -> Result<(), Refusal> {
+        self.at(chain)?;
+        if self.phase == Phase::Serving { Ok(()) } else { Err(Refusal::NotReady) }
+    }
+
+    /// At the head: a client's mutation. `fenced`: its session is.
+    pub(crate) fn admit(
+        &mut self,
+        chain: ChainVersion,
+        ticket: &Ticket,
+        change: &Change,
+        fenced: bool,
+    ) -> Admission {
+        if let Err(refusal) = self.serves(chain) {
+            return Admission::Refused(refusal);
+        }
+        if !self.is_head() {
+            return Admission::Refused(Refusal::Misplaced);
+        }
+        if fenced {
+            return Admission::Refused(Refusal::Fenced(ticket.writer.session));
+        }
+        match self.seen.look(ticket) {
+            Known::Below => Admission::Refused(Refusal::Answered),
+            Known::Done => Admission::Done,
+            Known::Ordered(order) => Admission::Wait(order),
+            Known::New => {
+                let order = Order(self.applied.0 + 1);
+                self.take(order, ticket, change);
+                self.open.insert(order, (*ticket, matches!(change, Change::Write(_))));
+                Admission::New(order)
+            }
+        }
+    }
+
+    /// At the others: a mutation from the predecessor.
+    pub(crate) fn receive(
+        &mut self,
+        chain: ChainVersion,
+        order: Order,
+        ticket: &Ticket,
+        change: &Change,
+    ) -> Receipt {
+        if let Err(refusal) = self.serves(chain) {
+            return Receipt::Refused(refusal);
+        }
+        if self.is_head() {
+            return Receipt::Refused(Refusal::Misplaced);
+        }
+        if order <= self.applied {
+            return Receipt::Known;
+        }
+        if order.0 != self.applied.0 + 1 {
+            return Receipt::Early;
+        }
+        self.take(order, ticket, change);
+        if self.is_tail() {
+            self.reached_tail(order);
+        }
+        Receipt::Apply
+    }
+
+    fn take(&mut self, order: Order, ticket: &Ticket, change: &Change) {
+        self.seen.ordered(ticket, order);
+        self.applied = order;
+        let (volume, span, write) = match change {
+            Change::Write(write) => {
+                let last = write.offset.saturating_add((write.body.len() as u64).saturating_sub(1));
+                (write.volume, (write.offset, last), true)
+            }
+            Change::Discard(discard) => {
+                let last = discard.offset.saturating_add(discard.length.saturating_sub(1));
+                (discard.volume, (discard.offset, last), false)
+            }
+        };
+        self.pending.insert(order, Pending { ticket: *ticket, volume, span, write });
+    }
+
+    /// The tail has `order`, hence all before it.
+    pub(crate) fn reached_tail(&mut self, order: Order) {
+        self.complete = self.complete.max(order);
+        let later = self.pending.split_off(&Order(order.0 + 1));
+        for (order, pending) in std::mem::replace(&mut self.pending, later) {
+            // At the head, a mutation is done when it is answered: it may have to be durable.
+            if !self.open.contains_key(&order) {
+                self.seen.done(&pending.ticket);
+            }
+        }
+    }
+
+    /// At the head: `order` is on all members, as durably as was asked for.
+    pub(crate) fn settled(&mut self, chain: ChainVersion, order: Order) {
+        if chain != self.version() {
+            return;
+        }
+        if let Some((ticket, _)) = self.open.remove(&order) {
+            self.seen.done(&ticket);
+        }
+        self.reached_tail(order);
+    }
+
+    /// At the head: whether `order` still waits to be settled.
+    pub(crate) fn is_open(&self, chain: ChainVersion, order: Order) -> bool {
+        chain == self.version() && self.open.contains_key(&order)
+    }
+
+    /// Whether the tail is known to have `order`.
+    pub(crate) fn is_complete(&self, chain: ChainVersion, order: Order) -> bool {
+        chain == self.version() && order <= self.complete
+    }
+
+    /// The last mutation over these bytes that the tail may not have yet.
+    pub(crate) fn dirty(&self, volume: Volume, offset: u64, length: u32) -> Option<Order> {
+        let last = offset.saturating_add(u64::from(length).saturating_sub(1));
+        self.pending
+            .iter()
+            .rev()
+            .find(|(_, pending)| {
+                pending.volume == volume && pending.span.0 <= last && offset <= pending.span.1
+            })
+            .map(|(order, _)| *order)
+    }
+
+    pub(crate) fn applied(&self) -> Order {
+        self.applied
+    }
+
+    /// What is remembered of writers, for the other members.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.list()
+    }
+
+    /// All members are equal and know `seen`: this one serves.
+    pub(crate) fn serve(&mut self, chain: ChainVersion, seen: &[Seen]) -> Result<(), Refusal> {
+        self.at(chain)?;
+        if self.phase == Phase::Equalizing {
+            self.seen.merge(seen);
+            self.phase = Phase::Serving;
+        }
+        Ok(())
+    }
+
+    /// Nothing of a fenced session is under way here, and, as far as this member heads the chain,
+    /// nothing of it can come to be (it must be refused from now on).
+    pub(crate) fn is_quiet(&mut self, session: Fence) -> bool {
+        if self.phase == Phase::Out || !self.is_head() {
+            return true;
+        }
+        let of_session = |ticket: &Ticket| ticket.writer.session == session;
+        let quiet = self.phase == Phase::Serving
+            && !self.open.values().any(|(ticket, _)| of_session(ticket))
+            && !self.pending.values().any(|pending| of_session(&pending.ticket));
+        if quiet {
+            self.seen.drop_session(session);
+        }
+        quiet
+    }
+
+    /// Whether nothing is under way here.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.pending.is_empty() && self.phase != Phase::Equalizing
+    }
+
+    /// The members after this one.
+    pub(crate) fn successor(&self) -> Option<&crate::link::Member> {
+        let place = self.place()?;
+        self.chain.as_ref()?.members.get(place + 1)
+    }
+
+    /// The last member.
+    pub(crate) fn tail(&self) -> Option<&crate::link::Member> {
+        self.chain.as_ref()?.members.last()
+    }
+}

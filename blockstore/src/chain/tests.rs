@@ -1,0 +1,145 @@
+//! The rules of a chain, one by one, without disk, network or time.
+
+use super::*;
+use crate::{
+    link::Member,
+    message::{Discard, Write, Writer, page_sums},
+    place::{Group, Sequence},
+};
+
+const V1: ChainVersion = ChainVersion(1);
+
+fn chain(version: u64, equal: bool) -> Chain {
+    let member = |server| Member {
+        server: ServerId(server),
+        incarnation: Incarnation(server * 10),
+        address: world::Address::Unix("/x".into()),
+    };
+    Chain {
+        group: Group(3),
+        version: ChainVersion(version),
+        members: vec![member(1), member(2), member(3)],
+        equal,
+    }
+}
+
+fn member(server: u64) -> Machine {
+    let mut machine = Machine::new(ServerId(server), Incarnation(server * 10));
+    assert!(machine.install(chain(1, true)));
+    machine
+}
+
+fn ticket(sequence: u64, floor: u64) -> Ticket {
+    let writer = Writer { session: Fence(9), client: 4 };
+    Ticket { writer, sequence: Sequence(sequence), floor: Sequence(floor) }
+}
+
+fn write(offset: u64) -> Change {
+    let body = vec![1; 4096];
+    Change::Write(Write {
+        volume: Volume(1),
+        offset,
+        durable: false,
+        condition: None,
+        sums: page_sums(offset, &body),
+        body: body.into(),
+    })
+}
+
+#[test]
+fn the_head_orders_and_a_retry_is_recognized_until_and_after_it_is_done() {
+    let mut head = member(1);
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), Admission::New(Order(1)));
+    assert_eq!(head.admit(V1, &ticket(2, 1), &write(4096), false), Admission::New(Order(2)));
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), Admission::Wait(Order(1)));
+    head.settled(V1, Order(1));
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), Admission::Done);
+    assert_eq!(head.admit(V1, &ticket(3, 2), &write(0), false), Admission::New(Order(3)));
+    let answered = Admission::Refused(Refusal::Answered);
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), answered);
+}
+
+#[test]
+fn only_the_head_admits_and_only_at_the_chain_version_that_it_has() {
+    let stale = Admission::Refused(Refusal::Stale(V1));
+    assert_eq!(member(1).admit(ChainVersion(2), &ticket(1, 1), &write(0), false), stale);
+    let misplaced = Admission::Refused(Refusal::Misplaced);
+    assert_eq!(member(2).admit(V1, &ticket(1, 1), &write(0), false), misplaced);
+    let mut other_start = Machine::new(ServerId(1), Incarnation(99));
+    other_start.install(chain(1, true));
+    assert_eq!(other_start.admit(V1, &ticket(1, 1), &write(0), false), stale);
+}
+
+#[test]
+fn a_member_applies_in_order_and_knows_what_it_has() {
+    let mut middle = member(2);
+    assert_eq!(middle.receive(V1, Order(2), &ticket(2, 1), &write(0)), Receipt::Early);
+    assert_eq!(middle.receive(V1, Order(1), &ticket(1, 1), &write(0)), Receipt::Apply);
+    assert_eq!(middle.receive(V1, Order(1), &ticket(1, 1), &write(0)), Receipt::Known);
+    assert_eq!(middle.receive(V1, Order(2), &ticket(2, 1), &write(0)), Receipt::Apply);
+    let misplaced = Receipt::Refused(Refusal::Misplaced);
+    assert_eq!(member(1).receive(V1, Order(1), &ticket(1, 1), &write(0)), misplaced);
+}
+
+#[test]
+fn what_the_tail_may_not_have_is_dirty_and_the_tail_is_never_dirty() {
+    let mut middle = member(2);
+    middle.receive(V1, Order(1), &ticket(1, 1), &write(0));
+    middle.receive(V1, Order(2), &ticket(2, 1), &write(8192));
+    assert_eq!(middle.dirty(Volume(1), 0, 4096), Some(Order(1)));
+    assert_eq!(middle.dirty(Volume(1), 4096, 4096), None);
+    assert_eq!(middle.dirty(Volume(1), 0, 65536), Some(Order(2)));
+    middle.reached_tail(Order(2));
+    assert_eq!(middle.dirty(Volume(1), 0, 65536), None);
+    let mut tail = member(3);
+    tail.receive(V1, Order(1), &ticket(1, 1), &write(0));
+    assert_eq!(tail.dirty(Volume(1), 0, 65536), None);
+}
+
+#[test]
+fn a_later_answer_does_not_settle_an_earlier_mutation_that_must_be_durable() {
+    let mut head = member(1);
+    head.admit(V1, &ticket(1, 1), &write(0), false);
+    head.admit(V1, &ticket(2, 1), &write(0), false);
+    head.settled(V1, Order(2));
+    assert!(head.is_open(V1, Order(1)));
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), Admission::Wait(Order(1)));
+    assert_eq!(head.dirty(Volume(1), 0, 512), None, "the tail has both");
+}
+
+#[test]
+fn a_fenced_session_is_refused_and_quiet_only_when_nothing_of_it_is_under_way() {
+    let mut head = member(1);
+    head.admit(V1, &ticket(1, 1), &write(0), false);
+    assert!(!head.is_quiet(Fence(9)));
+    let fenced = Admission::Refused(Refusal::Fenced(Fence(9)));
+    assert_eq!(head.admit(V1, &ticket(2, 1), &write(0), true), fenced);
+    head.settled(V1, Order(1));
+    assert!(head.is_quiet(Fence(9)));
+    head.install(chain(2, false));
+    assert!(!head.is_quiet(Fence(9)), "what it inherits may still come up");
+    head.serve(ChainVersion(2), &[]).unwrap();
+    assert!(head.is_quiet(Fence(9)));
+}
+
+#[test]
+fn a_new_chain_version_serves_only_when_its_members_are_equal_and_remembers_writes() {
+    let mut head = member(1);
+    head.admit(V1, &ticket(1, 1), &write(0), false);
+    let discard = Change::Discard(Discard { volume: Volume(1), offset: 0, length: 4096 });
+    head.admit(V1, &ticket(2, 1), &discard, false);
+    assert!(head.install(chain(2, false)));
+    assert!(!head.install(chain(1, true)), "an old row changes nothing");
+    assert!(!head.is_open(V1, Order(1)));
+    let v2 = ChainVersion(2);
+    let refused = Admission::Refused(Refusal::NotReady);
+    assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false), refused);
+    let mut fresh = Machine::new(ServerId(2), Incarnation(20));
+    fresh.install(chain(2, false));
+    fresh.serve(v2, &head.seen()).unwrap();
+    head.serve(v2, &[]).unwrap();
+    assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false), Admission::Done);
+    assert_eq!(fresh.seen(), head.seen());
+    // The discard may not have come to all: it is done again.
+    assert_eq!(head.admit(v2, &ticket(2, 1), &discard, false), Admission::New(Order(1)));
+}

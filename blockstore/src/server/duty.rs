@@ -1,0 +1,221 @@
+//! What a block server owes the map: registration, heartbeats that renew its lease, news of chains
+//! and fences, confirmations.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use world::World;
+
+use super::{Inner, Seat, ServerConfig};
+use crate::{
+    chain::{Machine, Phase},
+    disk::{Fence, Space},
+    link::{Chain, Heartbeat, LinkError, MapLink, News, Registration},
+    place::Incarnation,
+    store::Store,
+};
+
+const ANSWER: Duration = Duration::from_secs(2);
+const NEWS: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether what a fence waits for is over.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Registers this start, trying until the map answers.
+pub(super) async fn register(
+    world: &World,
+    config: &ServerConfig,
+    store: &dyn Store,
+    link: &dyn MapLink,
+) -> Result<Incarnation, LinkError> {
+    let mut start = [0; 16];
+    world.dice.fill(&mut start);
+    let registration = Registration {
+        server: config.server,
+        directory: store.directory(),
+        start: u128::from_le_bytes(start),
+        address: config.address.clone(),
+        clean: store.was_clean(),
+        space: store.usage().space,
+    };
+    loop {
+        let deadline = world.clock.now() + ANSWER;
+        match link.register(registration.clone(), deadline).await {
+            Err(LinkError::Unreachable(reason)) => {
+                tracing::debug!(server = config.server.0, reason, "no coordinator yet");
+                world.clock.sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+impl Inner {
+    /// Renews the lease for as long as the server lives.
+    pub(super) async fn heartbeats(self: Arc<Self>) {
+        loop {
+            let sent = self.world.clock.now();
+            let beat = self.heartbeat();
+            let mut pause = PAUSE;
+            match self.link.heartbeat(beat, sent + ANSWER).await {
+                Ok(granted) => {
+                    // First what the lease relies on, then the lease, less the drift of clocks.
+                    self.learn(&granted.news);
+                    let until = sent + (granted.lease - granted.lease / 20);
+                    let mut authority = self.authority.lock();
+                    authority.until = authority.until.max(until);
+                    pause = granted.lease / 3;
+                }
+                Err(LinkError::Unreachable(reason)) => {
+                    tracing::debug!(server = self.config.server.0, reason, "no lease renewed");
+                }
+                Err(fatal) => {
+                    self.fail(&fatal.to_string());
+                    return;
+                }
+            }
+            if self.authority.lock().stopped.is_some() {
+                return;
+            }
+            let wake = self.world.clock.now() + pause;
+            // Whichever comes first; a poke that is lost costs one heartbeat's time.
+            let _ = self.world.until(wake, self.poke.notified()).await;
+        }
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let usage = self.store.usage();
+        let free = usage.space.free.saturating_sub(self.config.reserve);
+        self.full.store(free == 0, SeqCst);
+        Heartbeat {
+            server: self.config.server,
+            incarnation: self.incarnation,
+            known: *self.known.lock(),
+            space: Space { free, ..usage.space },
+            dirty_bytes: usage.dirty,
+            confirmed: self.confirmed.load(SeqCst),
+            equal: self.equal.lock().iter().map(|(group, chain)| (*group, *chain)).collect(),
+        }
+    }
+
+    /// Waits for news; fences come this way.
+    pub(super) async fn hear(self: Arc<Self>) {
+        loop {
+            let known = *self.known.lock();
+            let deadline = self.world.clock.now() + NEWS;
+            let (server, start) = (self.config.server, self.incarnation);
+            match self.link.news(server, start, known, deadline).await {
+                Ok(Some(news)) => self.learn(&news),
+                Ok(None) => {}
+                Err(LinkError::Unreachable(_)) => self.world.clock.sleep(PAUSE).await,
+                Err(fatal) => {
+                    self.fail(&fatal.to_string());
+                    return;
+                }
+            }
+            if self.authority.lock().stopped.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Takes news in. Their order does not matter: what is older than what is known changes nothing.
+    pub(super) fn learn(self: &Arc<Self>, news: &News) {
+        *self.bits.write() = news.bits;
+        if !news.fenced.is_empty() {
+            self.fences.write().extend(news.fenced.iter().copied());
+        }
+        for chain in &news.chains {
+            self.take_row(chain);
+        }
+        let mut known = self.known.lock();
+        known.map = known.map.max(news.known.map);
+        known.fences = known.fences.max(news.known.fences);
+        self.fenced.send_if_modified(|fences| {
+            let newer = known.fences > *fences;
+            *fences = known.fences;
+            newer
+        });
+    }
+
+    fn take_row(self: &Arc<Self>, chain: &Chain) {
+        let seat = {
+            let mut seats = self.seats.write();
+            let machine = || Machine::new(self.config.server, self.incarnation);
+            let seat = seats
+                .entry(chain.group)
+                .or_insert_with(|| Arc::new(Seat::new(chain.group, machine())));
+            Arc::clone(seat)
+        };
+        let mut machine = seat.machine.lock();
+        let new = machine.install(chain.clone());
+        let equalize = new && machine.phase() == Phase::Equalizing && machine.is_head();
+        let version = machine.version();
+        drop(machine);
+        if new {
+            seat.moved();
+        }
+        let mut equal = self.equal.lock();
+        // The map knows by now, or the version that was reported is past.
+        if equal
+            .get(&chain.group)
+            .is_some_and(|reported| *reported < version || (*reported == version && chain.equal))
+        {
+            equal.remove(&chain.group);
+        }
+        drop(equal);
+        if equalize {
+            self.world.spawn("block-equalize", Arc::clone(self).equalize(seat, version));
+        }
+    }
+
+    /// Confirms fences once nothing of their sessions is under way on a chain that this server heads.
+    pub(super) async fn confirm_fences(self: Arc<Self>) {
+        let mut heard = self.fenced.subscribe();
+        let mut quiet = BTreeSet::new();
+        let mut confirmed = 0;
+        loop {
+            if heard.wait_for(|fences| *fences > confirmed).await.is_err() {
+                return;
+            }
+            // The number first: the list holds at least what it counts.
+            let fences = *self.fenced.borrow();
+            let sessions: Vec<Fence> = self
+                .fences
+                .read()
+                .iter()
+                .filter(|fence| !quiet.contains(*fence))
+                .copied()
+                .collect();
+            while !self.are_quiet(&sessions) {
+                self.world.clock.sleep(LOOK).await;
+            }
+            quiet.extend(sessions);
+            self.confirmed.store(fences, SeqCst);
+            loop {
+                let deadline = self.world.clock.now() + ANSWER;
+                let (server, start) = (self.config.server, self.incarnation);
+                match self.link.confirm_fences(server, start, fences, deadline).await {
+                    Ok(()) => break,
+                    Err(LinkError::Unreachable(_)) => self.world.clock.sleep(PAUSE).await,
+                    Err(fatal) => {
+                        self.fail(&fatal.to_string());
+                        return;
+                    }
+                }
+            }
+            confirmed = fences;
+        }
+    }
+
+    fn are_quiet(&self, sessions: &[Fence]) -> bool {
+        let seats: Vec<_> = self.seats.read().values().cloned().collect();
+        seats.iter().all(|seat| {
+            let mut machine = seat.machine.lock();
+            sessions.iter().all(|session| machine.is_quiet(*session))
+        })
+    }
+}
