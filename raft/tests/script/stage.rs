@@ -1,0 +1,288 @@
+//! The stage of a transcript: members, their disks, and the messages between them, moved by commands.
+//!
+//! | command | does |
+//! |---|---|
+//! | `group N [batch=B] [keep=K]` | N members that are not started |
+//! | `stored N term=T [vote=V] [terms...]` | what member N's disk holds |
+//! | `start [N...]`, `crash N...` | all or some; a crash loses what was not synced |
+//! | `timeout N` | moves time to N's deadline and wakes it |
+//! | `pass MS` | moves time |
+//! | `deliver [A->B...] [count=C]` | delivers what is under way, and what comes of it; or only on these links |
+//! | `drop [A->B...]` | loses what is under way |
+//! | `late A->B`, `arrive` | puts the oldest message aside; brings what was put aside back |
+//! | `cut N...` or `cut A->B...`, `heal` | links that lose everything |
+//! | `hold N`, `sync N` | N's disk does not sync; syncs all it has |
+//! | `propose N TEXT...`, `read N [COUNT]` | a client |
+//! | `checkpoint N` | a checkpoint of what N applied |
+//! | `status` | all members |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft::{
+    Checkpoint, Config, Effect, Entry, Event, Index, MemberId, Message, Node, Payload, Persist,
+    Position, Stored, Term, Ticket, codec,
+};
+
+use crate::words;
+
+#[derive(Default)]
+struct Actor {
+    node: Option<Node>,
+    stored: Stored,
+    unsynced: Vec<Persist>,
+    holds: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Stage {
+    now: Duration,
+    config: Option<Config>,
+    actors: BTreeMap<u64, Actor>,
+    under_way: Vec<Message>,
+    aside: Vec<Message>,
+    cut: BTreeSet<(u64, u64)>,
+    ticket: u64,
+    told: Vec<String>,
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().unwrap_or_else(|_| panic!("{word} is no number"))
+}
+
+fn option(words: &[&str], name: &str) -> Option<u64> {
+    words.iter().find_map(|w| w.strip_prefix(name)?.strip_prefix('=')).map(number)
+}
+
+fn numbers(words: &[&str]) -> Vec<u64> {
+    words.iter().filter(|w| !w.contains(['=', '>'])).map(|w| number(w)).collect()
+}
+
+fn links(words: &[&str]) -> Vec<(u64, u64)> {
+    let pairs = words.iter().filter_map(|w| w.split_once("->"));
+    pairs.map(|(a, b)| (number(a), number(b))).collect()
+}
+
+impl Stage {
+    pub(crate) fn play(&mut self, command: &str) -> Vec<String> {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let (verb, rest) = words.split_first().expect("a command has a verb");
+        match *verb {
+            "group" => self.group(rest),
+            "stored" => self.stored(rest),
+            "start" => self.start(rest),
+            "crash" => self.crash(rest),
+            "timeout" => self.timeout(number(rest[0])),
+            "pass" => self.now += Duration::from_millis(number(rest[0])),
+            "deliver" => self.deliver(rest),
+            "drop" => {
+                let links = links(rest);
+                self.under_way.retain(|m| !picked(&links, m));
+            }
+            "late" => {
+                let links = links(rest);
+                let at = self.under_way.iter().position(|m| picked(&links, m));
+                let message = self.under_way.remove(at.expect("a message on this link"));
+                self.aside.push(message);
+            }
+            "arrive" => self.under_way.append(&mut self.aside),
+            "cut" => self.cut(rest),
+            "heal" => self.cut.clear(),
+            "hold" => self.actor(number(rest[0])).holds = true,
+            "sync" => self.sync(number(rest[0])),
+            "propose" => {
+                for text in &rest[1..] {
+                    let ticket = self.next_ticket();
+                    let command = Bytes::copy_from_slice(text.as_bytes());
+                    self.event(number(rest[0]), Event::Propose { ticket, command });
+                }
+                self.drain(number(rest[0]));
+            }
+            "read" => {
+                for _ in 0..rest.get(1).map_or(1, |w| number(w)) {
+                    let ticket = self.next_ticket();
+                    self.event(number(rest[0]), Event::Read { ticket });
+                }
+                self.drain(number(rest[0]));
+            }
+            "checkpoint" => self.checkpoint(number(rest[0])),
+            "status" => self.status(),
+            _ => panic!("unknown command {verb}"),
+        }
+        std::mem::take(&mut self.told)
+    }
+
+    fn actor(&mut self, id: u64) -> &mut Actor {
+        self.actors.get_mut(&id).expect("the group has this member")
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.ticket += 1;
+        Ticket(self.ticket)
+    }
+
+    fn group(&mut self, words: &[&str]) {
+        let count = number(words[0]);
+        let voters = (1..=count).map(MemberId).collect();
+        let mut config = Config::new(MemberId(1), voters);
+        config.batch_bytes = option(words, "batch").map_or(10_000, |b| b as usize);
+        config.keep = option(words, "keep").unwrap_or(0);
+        self.config = Some(config);
+        self.actors = (1..=count).map(|id| (id, Actor::default())).collect();
+    }
+
+    fn stored(&mut self, words: &[&str]) {
+        let ids = numbers(words);
+        let stored = &mut self.actor(ids[0]).stored;
+        stored.hard.term = Term(option(words, "term").expect("term="));
+        stored.hard.vote = option(words, "vote").map(MemberId);
+        stored.entries = (ids[1..].iter().zip(1..))
+            .map(|(term, index)| Entry {
+                index: Index(index),
+                term: Term(*term),
+                payload: Payload::Command(format!("old{index}").into()),
+            })
+            .collect();
+    }
+
+    fn start(&mut self, words: &[&str]) {
+        let some = numbers(words);
+        let ids = if some.is_empty() { self.actors.keys().copied().collect() } else { some };
+        for id in ids {
+            let config = Config { id: MemberId(id), ..self.config.clone().expect("group first") };
+            let actor = self.actor(id);
+            actor.node = Some(Node::new(config, 7, actor.stored.clone()).expect("a sound disk"));
+            // A node arms its timer with the first event.
+            self.event(id, Event::Wake);
+            self.drain(id);
+        }
+    }
+
+    fn crash(&mut self, words: &[&str]) {
+        for id in numbers(words) {
+            let actor = self.actor(id);
+            actor.node = None;
+            actor.holds = false;
+            let lost = std::mem::take(&mut actor.unsynced).len();
+            if lost > 0 {
+                self.told.push(format!("n{id} loses {lost} writes"));
+            }
+        }
+    }
+
+    fn timeout(&mut self, id: u64) {
+        let node = self.actor(id).node.as_ref().expect("a member that is up");
+        let deadline = node.deadline().expect("something to wait for");
+        self.now = self.now.max(deadline);
+        self.event(id, Event::Wake);
+        self.drain(id);
+    }
+
+    fn cut(&mut self, words: &[&str]) {
+        self.cut.extend(links(words));
+        for id in numbers(words) {
+            let others: Vec<u64> = self.actors.keys().copied().filter(|o| *o != id).collect();
+            self.cut.extend(others.into_iter().flat_map(|o| [(id, o), (o, id)]));
+        }
+    }
+
+    fn deliver(&mut self, words: &[&str]) {
+        let links = links(words);
+        let mut left = option(words, "count").unwrap_or(1000);
+        while left > 0
+            && let Some(at) = self.under_way.iter().position(|m| picked(&links, m))
+        {
+            left -= 1;
+            let message = self.under_way.remove(at);
+            let link = (message.from.0, message.to.0);
+            let up = self.actors.get(&link.1).is_some_and(|a| a.node.is_some());
+            if self.cut.contains(&link) || !up {
+                self.told.push(format!("{} (lost)", words::message(&message)));
+                continue;
+            }
+            self.told.push(words::message(&message));
+            // Through bytes, as between processes.
+            let message = codec::decode(codec::encode(&message)).expect("a sound message");
+            self.event(link.1, Event::Received(message));
+            self.drain(link.1);
+        }
+    }
+
+    fn sync(&mut self, id: u64) {
+        let actor = self.actor(id);
+        actor.holds = false;
+        let unsynced = std::mem::take(&mut actor.unsynced);
+        let Some(last) = unsynced.last().map(|p| p.sequence) else { return };
+        unsynced.into_iter().for_each(|p| write(&mut actor.stored, p));
+        self.event(id, Event::Persisted(last));
+        self.drain(id);
+    }
+
+    fn checkpoint(&mut self, id: u64) {
+        let node = self.actor(id).node.as_ref().expect("a member that is up");
+        let index = node.status().applied;
+        let term = node.entries().find(|e| e.index == index).expect("in the log").term;
+        let data = Bytes::from(format!("state at {index}"));
+        let last = Position { index, term };
+        self.actor(id).stored.checkpoint = Some(Checkpoint { last, data: data.clone() });
+        self.event(id, Event::CheckpointTaken { index, data });
+        self.drain(id);
+    }
+
+    fn status(&mut self) {
+        for (id, actor) in &self.actors {
+            self.told.push(match &actor.node {
+                None => format!("n{id} down"),
+                Some(node) => {
+                    let terms: Vec<u64> = node.entries().map(|e| e.term.0).collect();
+                    words::status(&node.status(), &terms)
+                }
+            });
+        }
+    }
+
+    fn event(&mut self, id: u64, event: Event) {
+        let now = self.now;
+        self.actor(id).node.as_mut().expect("a member that is up").handle(now, event);
+    }
+
+    fn drain(&mut self, id: u64) {
+        while let Some(effect) = self.actor(id).node.as_mut().and_then(Node::poll) {
+            match effect {
+                Effect::Send(message) => self.under_way.push(message),
+                other => {
+                    self.told.push(format!("  n{id} {}", words::effect(&other)));
+                    match other {
+                        Effect::Persist(persist) => self.actor(id).unsynced.push(persist),
+                        Effect::Trim(to) => {
+                            self.actor(id).stored.entries.retain(|e| e.index > to);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        if !self.actor(id).holds && !self.actor(id).unsynced.is_empty() {
+            self.sync(id);
+        }
+    }
+}
+
+fn picked(links: &[(u64, u64)], message: &Message) -> bool {
+    links.is_empty() || links.contains(&(message.from.0, message.to.0))
+}
+
+fn write(stored: &mut Stored, persist: Persist) {
+    if let Some(hard) = persist.hard {
+        stored.hard = hard;
+    }
+    if let Some(checkpoint) = persist.checkpoint {
+        stored.checkpoint = Some(checkpoint);
+        stored.entries.clear();
+    }
+    if let Some(from) = persist.truncate {
+        stored.entries.retain(|e| e.index < from);
+    }
+    stored.entries.extend(persist.entries);
+}
