@@ -25,7 +25,7 @@ impl Node {
 
     /// InstallSnapshot.
     pub(crate) fn install_asked(&mut self, from: MemberId, install: Install) {
-        if !self.hear(from) {
+        if install.checkpoint.last.term > self.hard.term || !self.hear(from) {
             return;
         }
         let Install { checkpoint, round } = install;

@@ -101,14 +101,17 @@ impl Node {
     }
 
     /// Brings the log in line with the leader's. `None` if that cannot be done without undoing a commitment, or if
-    /// the entries do not follow one another.
+    /// the entries are not what any leader sends.
     fn accept(
         &mut self,
         prev: Position,
         mut entries: Vec<Entry>,
         commit: Index,
     ) -> Option<Outcome> {
-        if entries.iter().zip(prev.index.0 + 1..).any(|(e, i)| e.index.0 != i) {
+        let terms = entries.iter().map(|e| e.term).chain([self.hard.term]);
+        if entries.iter().zip(prev.index.0 + 1..).any(|(e, i)| e.index.0 != i)
+            || !std::iter::once(prev.term).chain(terms).is_sorted()
+        {
             return None;
         }
         let end = Index(prev.index.0 + entries.len() as u64);

@@ -148,7 +148,8 @@ impl Progress {
             .term
             .and_then(|term| log.last_of(term, prev))
             .map_or(conflict.first, Index::next);
-        self.next = hint.min(prev).max(self.matched.next());
+        let end = log.last().index.next();
+        self.next = hint.min(prev).min(end).max(self.matched.next());
         self.mode = Mode::Probe { asked: false };
     }
 }
