@@ -81,6 +81,9 @@ pub struct Client {
     watch: Task,
 }
 
+/// A server, and where it was when it was dialled.
+type Line = (Address, Arc<dyn Service>);
+
 /// What requests share; they may outlive the client.
 struct Inner {
     world: World,
@@ -90,7 +93,7 @@ struct Inner {
     writer: Writer,
     chart: watch::Sender<Arc<Chart>>,
     lanes: Vec<Lane>,
-    services: Mutex<BTreeMap<ServerId, (Address, Arc<dyn Service>)>>,
+    services: Mutex<BTreeMap<ServerId, Line>>,
     /// Servers that left a read without an answer, until when they are asked last.
     shunned: Mutex<BTreeMap<ServerId, Time>>,
     /// Bytes that the lanes keep.

@@ -113,7 +113,7 @@ pub(crate) fn registration(x: &Registration) -> pb::Registration {
     }
 }
 
-pub(crate) fn from_registration(x: pb::Registration) -> Result<Registration> {
+pub(crate) fn from_registration(x: &pb::Registration) -> Result<Registration> {
     Ok(Registration {
         server: ServerId(x.server),
         directory: from_uuid(x.directory),
@@ -333,7 +333,7 @@ pub(crate) fn decode_command(bytes: &[u8]) -> Result<Command> {
             replication: u8::try_from(x.replication).map_err(|e| Malformed(e.to_string()))?,
             bits: from_bits(x.bits)?,
         },
-        What::Register(x) => Command::Register(from_registration(x)?),
+        What::Register(x) => Command::Register(from_registration(&x)?),
         What::Equal(x) => Command::Equal {
             server: ServerId(x.server),
             incarnation: Incarnation(x.incarnation),

@@ -112,8 +112,7 @@ impl MapClient {
     /// # Errors
     /// When that did not happen before the deadline; the fence itself may be recorded.
     pub async fn fence(&self, session: Fence, deadline: Time) -> Result<(), MapError> {
-        let patience = deadline.since(self.world.clock.now());
-        self.find(deadline, patience, |peer, limit| async move { peer.fence(session, limit).await })
+        self.find(deadline, PATIENCE, |peer, limit| async move { peer.fence(session, limit).await })
             .await
     }
 

@@ -3,8 +3,11 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
+use replica::{Damaged, Host, Index, Role, StateMachine};
 use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 use world::Time;
 
 use super::{api::MapError, codec, machine::Map};
@@ -20,8 +23,8 @@ pub(crate) trait Log: Send + Sync {
     fn look(&self, look: &mut dyn FnMut(&Map));
     /// The term, if this is the leader and has applied an entry of it.
     fn lead(&self) -> Result<u64, MapError>;
-    /// Moves whenever something was applied.
-    fn applied(&self) -> watch::Receiver<u64>;
+    /// Moves whenever something was applied or another leads.
+    fn moves(&self) -> BoxStream<'static, ()>;
 }
 
 /// Applies an encoded command; a command that cannot be read changes nothing.
@@ -65,7 +68,69 @@ impl Log for Solo {
         Ok(1)
     }
 
-    fn applied(&self) -> watch::Receiver<u64> {
-        self.applied.subscribe()
+    fn moves(&self) -> BoxStream<'static, ()> {
+        WatchStream::from_changes(self.applied.subscribe()).map(|_| ()).boxed()
+    }
+}
+
+impl StateMachine for Map {
+    fn apply(&mut self, _: Index, command: &[u8]) -> Bytes {
+        apply(self, command)
+    }
+
+    fn checkpoint(&self) -> Bytes {
+        codec::encode_map(self)
+    }
+
+    fn restore(&mut self, checkpoint: &[u8]) -> Result<(), Damaged> {
+        *self = codec::decode_map(checkpoint).map_err(|error| Damaged(error.to_string()))?;
+        Ok(())
+    }
+}
+
+/// The map on this node of its raft group.
+pub(crate) struct Replicated(pub(crate) Host<Map>);
+
+fn failed(error: replica::Error) -> MapError {
+    match error {
+        replica::Error::NotLeader { leader } => {
+            MapError::NotLeader { leader: leader.map(|node| node.0) }
+        }
+        replica::Error::Deadline | replica::Error::Covered => MapError::Deadline,
+        other => MapError::Stopped(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl Log for Replicated {
+    async fn propose(&self, command: Bytes, deadline: Time) -> Result<Bytes, MapError> {
+        self.0.propose(command, deadline).await.map_err(failed)
+    }
+
+    async fn barrier(&self, deadline: Time) -> Result<(), MapError> {
+        self.0.barrier(deadline).await.map_err(failed)
+    }
+
+    fn look(&self, look: &mut dyn FnMut(&Map)) {
+        self.0.with(|map| look(map));
+    }
+
+    fn lead(&self) -> Result<u64, MapError> {
+        match *self.0.role().borrow() {
+            Role::Leader { term, ready: true } => Ok(term.0),
+            Role::Follower { leader } => {
+                Err(MapError::NotLeader { leader: leader.map(|node| node.0) })
+            }
+            Role::Leader { ready: false, .. } | Role::Candidate => {
+                Err(MapError::NotLeader { leader: None })
+            }
+            Role::Stopped => Err(MapError::Stopped("this coordinator has stopped".to_owned())),
+        }
+    }
+
+    fn moves(&self) -> BoxStream<'static, ()> {
+        let role = WatchStream::from_changes(self.0.role()).map(|_| ());
+        let applied = WatchStream::from_changes(self.0.applied()).map(|_| ());
+        futures_util::stream::select(role, applied).boxed()
     }
 }

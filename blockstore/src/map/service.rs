@@ -9,15 +9,19 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::future::{Either, select};
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+};
 use parking_lot::Mutex;
+use replica::Host;
 use tokio::sync::watch;
 use world::{Time, World};
 
 use super::{
     api::{Chart, MapError, MapService, ServerInfo, ServerState},
     codec,
-    log::{Log, Solo},
+    log::{Log, Replicated, Solo},
     machine::{Command, Map},
 };
 use crate::{
@@ -65,6 +69,9 @@ struct Leases {
     term: u64,
     since: Time,
     servers: BTreeMap<ServerId, Lease>,
+    /// Fences that somebody waits for, by number, and when this leader first heard of them: who
+    /// asks again does not wait for a silent server anew.
+    fences: BTreeMap<u64, Time>,
 }
 
 /// A server, as it last spoke to this leader.
@@ -85,6 +92,12 @@ impl MapServer {
         let said = watch::Sender::new(0);
         let leases = Mutex::default();
         Arc::new(Self { world: world.clone(), log, config, leases, said })
+    }
+
+    /// The service of the map that `host` replicates. As the first leader it makes the map.
+    #[must_use]
+    pub fn open(world: &World, host: Host<Map>, config: MapConfig) -> Arc<Self> {
+        Self::new(world, Arc::new(Replicated(host)), config)
     }
 
     /// A map that is neither replicated nor on disk, for tests of clients and block servers.
@@ -136,18 +149,18 @@ impl MapServer {
         limit: Time,
         ready: impl Fn() -> Result<Option<R>, MapError>,
     ) -> Result<Option<R>, MapError> {
-        let (mut applied, mut said) = (self.log.applied(), self.said.subscribe());
+        let (mut moves, mut said) = (self.log.moves(), self.said.subscribe());
         loop {
-            applied.borrow_and_update();
             said.borrow_and_update();
             if let Some(result) = ready()? {
                 return Ok(Some(result));
             }
             let moved = async {
-                let (applied, said) = (applied.changed(), said.changed());
-                futures_util::pin_mut!(applied, said);
-                match select(applied, said).await {
-                    Either::Left((moved, _)) | Either::Right((moved, _)) => moved.is_ok(),
+                let said = said.changed();
+                futures_util::pin_mut!(said);
+                match select(moves.next(), said).await {
+                    Either::Left((moved, _)) => moved.is_some(),
+                    Either::Right((moved, _)) => moved.is_ok(),
                 }
             };
             match self.world.until(limit, moved).await {
@@ -327,7 +340,14 @@ impl MapService for MapServer {
     async fn fence(&self, session: Fence, deadline: Time) -> Result<(), MapError> {
         self.lead(deadline).await?;
         let number = self.propose(&Command::Fence(session), deadline).await?;
-        let mut fence = PendingFence { number, map: 0, since: self.world.clock.now() };
+        let now = self.world.clock.now();
+        let since = *self.leases.lock().fences.entry(number).or_insert(now);
+        // Where a server is cut off, the others must know the chains without it.
+        let map = self.look(|map| {
+            let cut = map.servers.values().any(|row| !row.up && row.incarnation.0 > 0);
+            if cut { map.version } else { 0 }
+        });
+        let mut fence = PendingFence { number, map, since };
         tracing::info!(session = session.0, number, "fencing a session at the block servers");
         loop {
             self.lead(deadline).await?;
@@ -345,7 +365,9 @@ impl MapService for MapServer {
             }
         }
         // Only a leader's word counts that was still one when all had confirmed.
-        self.log.barrier(deadline).await
+        self.log.barrier(deadline).await?;
+        self.leases.lock().fences.remove(&number);
+        Ok(())
     }
 
     async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError> {

@@ -47,7 +47,7 @@ impl MapRpc {
         let what = ask.what.ok_or_else(|| Malformed("an empty question".to_owned()))?;
         Ok(match what {
             Asked::Register(x) => {
-                let registration = codec::from_registration(x)?;
+                let registration = codec::from_registration(&x)?;
                 let incarnation = map.register(registration, deadline).await?;
                 Some(Answered::Registered(incarnation.0))
             }
