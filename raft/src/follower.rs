@@ -110,6 +110,7 @@ impl Node {
     ) -> Option<Outcome> {
         let terms = entries.iter().map(|e| e.term).chain([self.hard.term]);
         if entries.iter().zip(prev.index.0 + 1..).any(|(e, i)| e.index.0 != i)
+            || entries.first().is_some_and(|e| e.term == Term::ZERO)
             || !std::iter::once(prev.term).chain(terms).is_sorted()
         {
             return None;
