@@ -1,0 +1,158 @@
+//! The whole virtual disk in one process: three block servers on stores in memory, the volume map
+//! of one coordinator without a log, and the client. Restarts, power losses and fences while a
+//! client works.
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod suite;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use blockstore::{
+    BLOCK, Durability, Error, Fence, Offset, PAGE, VirtualDisk,
+    bulk::Lines,
+    client::{Client, ClientConfig},
+    map::{MapClient, MapConfig, MapServer, MapService},
+    place::{GroupBits, ServerId},
+    server::{Server, ServerConfig},
+    store::mem::MemStore,
+};
+use bytes::Bytes;
+use wire::{ClusterId, Identity, NodeId, Role};
+use world::{Address, World};
+
+struct Cluster {
+    world: World,
+    map: MapClient,
+    lines: Lines,
+    servers: BTreeMap<u64, (MemStore, Arc<Server>)>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let world = World::real();
+        let config = MapConfig {
+            cluster: 1,
+            servers: (1..=3).map(ServerId).collect(),
+            replication: 3,
+            bits: GroupBits(6),
+            lease: Duration::from_secs(1),
+        };
+        let map: Arc<dyn MapService> = MapServer::solo(&world, config);
+        let me = Identity { cluster: ClusterId(1), node: NodeId(9), role: Role::Mount };
+        let mut cluster = Self {
+            map: MapClient::new(&world, vec![(1, map)]),
+            lines: Lines::new(&world, me),
+            servers: BTreeMap::new(),
+            world,
+        };
+        for server in 1..=3 {
+            cluster.run(server, MemStore::new(u128::from(server))).await;
+        }
+        cluster
+    }
+
+    async fn run(&mut self, server: u64, store: MemStore) {
+        let id = ServerId(server);
+        let address = Address::Unix(format!("/server/{server}").into());
+        let config = ServerConfig { server: id, address, reserve: 0 };
+        let (link, dial) = (Arc::new(self.map.clone()), Arc::new(self.lines.clone()));
+        let running =
+            Server::start(&self.world, config, Arc::new(store.clone()), link, dial).await.unwrap();
+        self.lines.attach(id, Arc::clone(&running) as _);
+        self.servers.insert(server, (store, running));
+    }
+
+    /// Kills a server: what it had not committed is gone.
+    fn kill(&mut self, server: u64) -> MemStore {
+        let (store, running) = self.servers.remove(&server).unwrap();
+        self.lines.detach(ServerId(server));
+        drop(running);
+        store.restart()
+    }
+
+    async fn power_loss(&mut self) {
+        let stores: Vec<(u64, MemStore)> = (1..=3).map(|id| (id, self.kill(id))).collect();
+        for (server, store) in stores {
+            self.run(server, store).await;
+        }
+    }
+
+    async fn open(&self, session: u64, deadline: Duration) -> Arc<Client> {
+        let mut config = ClientConfig::new(Fence(session));
+        config.deadline = deadline;
+        let dial = Arc::new(self.lines.clone());
+        Client::open(&self.world, self.map.clone(), dial, config).await.unwrap()
+    }
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn page(byte: u8) -> Vec<Bytes> {
+    vec![Bytes::from(vec![byte; PAGE as usize])]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cluster_passes_the_suite() {
+    let cluster = Cluster::start().await;
+    let mut disks = BTreeMap::new();
+    for session in 1..=8 {
+        disks.insert(session, cluster.open(session, LONG).await as Arc<dyn VirtualDisk>);
+    }
+    suite::everything(&|session| Arc::clone(&disks[&session])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crashes_of_one_server_at_a_time_are_pauses() {
+    let mut cluster = Cluster::start().await;
+    let disk = cluster.open(1, LONG).await;
+    let writer = Arc::clone(&disk);
+    let writes = async move {
+        for number in 0..300_u64 {
+            let bytes = page(number as u8 | 1);
+            let when = if number % 10 == 0 { Durability::Now } else { Durability::Later };
+            writer.write(Offset(number * 137 * BLOCK), bytes, when).await.unwrap();
+            if number % 60 == 59 {
+                writer.flush().await.unwrap();
+            }
+        }
+    };
+    let crashes = async {
+        for server in [1, 3, 2] {
+            let store = cluster.kill(server);
+            cluster.world.clock.sleep(Duration::from_millis(30)).await;
+            cluster.run(server, store).await;
+            cluster.world.clock.sleep(Duration::from_millis(50)).await;
+        }
+    };
+    futures_util::future::join(writes, crashes).await;
+    cluster.power_loss().await;
+    disk.flush().await.unwrap();
+    cluster.power_loss().await;
+    let reader = cluster.open(2, LONG).await;
+    for number in 0..300_u64 {
+        let bytes = reader.read(Offset(number * 137 * BLOCK), PAGE).await.unwrap();
+        assert!(bytes.iter().all(|byte| *byte == number as u8 | 1), "page {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_down_is_named_and_its_lease_is_waited_out_by_a_fence() {
+    let mut cluster = Cluster::start().await;
+    let (dead, live) = (cluster.open(1, LONG).await, cluster.open(2, LONG).await);
+    dead.write(Offset(0), page(1), Durability::Now).await.unwrap();
+    let store = cluster.kill(2);
+    live.fence(Fence(1)).await.unwrap();
+    let hasty = cluster.open(3, Duration::from_millis(1500)).await;
+    let stalled = hasty.write(Offset(0), page(2), Durability::Later).await;
+    assert_eq!(stalled, Err(Error::Stalled { server: "2".to_owned() }));
+    cluster.run(2, store).await;
+    let began = cluster.world.clock.now();
+    while let Err(error) = hasty.flush().await {
+        assert!(matches!(error, Error::Stalled { .. }));
+    }
+    let took = cluster.world.clock.now().since(began);
+    assert!(took < Duration::from_secs(4), "{took:?} until a chain served again");
+    assert_eq!(live.read(Offset(0), PAGE).await.unwrap()[0], 2);
+    let refused = dead.write(Offset(0), page(3), Durability::Later).await;
+    assert_eq!(refused, Err(Error::Fenced(1)));
+}
