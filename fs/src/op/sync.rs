@@ -47,8 +47,9 @@ impl Fs {
     /// What went wrong with the disk.
     pub async fn sync(&self) -> Result<(), Error> {
         let dirty = self.state.lock().dirty.values().map(|(ino, _)| *ino).collect();
-        self.write_back(dirty).await?;
-        self.push().await
+        let deadline = self.world.clock.now() + self.config.patience;
+        self.in_time(deadline, "the virtual disk", self.write_back(dirty)).await?;
+        self.in_time(deadline, "the log", self.push()).await
     }
 
     /// Space and limits.

@@ -45,7 +45,7 @@ impl Cluster {
         let disk = self.disk.open(Fence(clerk.session().0));
         // Some caches are so small that clean pages go and dirty ones must be written early.
         let cache_bytes = if self.seed.is_multiple_of(3) { 2 << 20 } else { 64 << 20 };
-        let config = Config { cache_bytes, patience: Duration::from_secs(15), ..Config::default() };
+        let config = Config { cache_bytes, patience, ..Config::default() };
         let fs =
             Fs::new(self.world.clone(), Arc::clone(&disk) as _, Arc::clone(&clerk) as _, config);
         let recovery = Recovery::new(self.world.clone(), disk);

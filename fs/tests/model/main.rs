@@ -89,7 +89,7 @@ async fn two_mounts_in_turn_do_what_the_model_does() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_synced_survives_a_mount_and_all_power() {
-    for seed in seeds(40) {
+    for seed in seeds(20) {
         one("crash", seed, async {
             let cluster = Cluster::new(seed).await;
             let mut dice = Dice(seed ^ 0x1234);
@@ -116,7 +116,7 @@ async fn what_was_synced_survives_a_mount_and_all_power() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_cut_off_at_any_write_leaves_a_state_of_the_model() {
-    for seed in seeds(40) {
+    for seed in seeds(12) {
         one("cut", seed, async {
             let cluster = Cluster::new(seed).await;
             let mut dice = Dice(seed ^ 0x77_1234);

@@ -146,6 +146,9 @@ impl Model {
     }
 
     pub(crate) fn link(&mut self, id: Id, directory: Id, name: &[u8]) -> Result<(), i32> {
+        if name.len() > 255 {
+            return Err(ENAMETOOLONG);
+        }
         if self.get(id).kind == Kind::Directory {
             return Err(EPERM);
         }
