@@ -6,7 +6,11 @@
 //! effects. The tasks that talk to the service are in [`tasks`].
 
 mod held;
+#[cfg(test)]
+mod lease_tests;
 mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod tasks;
 
 #[cfg(test)]

@@ -72,7 +72,8 @@ pub enum Event {
         /// What came to what the session held.
         held: Vec<Held>,
     },
-    /// The answer to an acquire that does not wait: the need is not free.
+    /// The answer to an acquire that does not wait, when the need is not free; or to a cancel, when
+    /// the acquire still waited.
     Refused(Ticket),
     /// Somebody waits for the span.
     Revoke {

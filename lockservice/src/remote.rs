@@ -64,6 +64,7 @@ fn error_of(status: Status) -> Error {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "its only use is in map_err")]
 fn odd(odd: Odd) -> Error {
     Error::Protocol(odd.to_string())
 }
@@ -212,6 +213,7 @@ fn done(result: Result<(), Error>) -> Result<Response<proto::Done>, Status> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "its only use is in map_err")]
 fn bad(odd: Odd) -> Status {
     status_of(&Error::Protocol(odd.to_string()))
 }

@@ -47,6 +47,18 @@ impl Router {
         &'a self,
         deadline: Time,
         call: impl Fn(&'a dyn Service, Time) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<R, Error>>,
+    {
+        self.ask_whom(deadline, call).await.map(|(_, answer)| answer)
+    }
+
+    /// As `ask`; also tells who answered, by place.
+    async fn ask_whom<'a, R, F>(
+        &'a self,
+        deadline: Time,
+        call: impl Fn(&'a dyn Service, Time) -> F,
     ) -> Result<(usize, R), Error>
     where
         F: Future<Output = Result<R, Error>>,
@@ -87,7 +99,7 @@ impl Router {
 #[async_trait]
 impl Service for Router {
     async fn open(&self, client: Client, replace: bool, deadline: Time) -> Result<Opened, Error> {
-        Ok(self.ask(deadline, |member, until| member.open(client.clone(), replace, until)).await?.1)
+        self.ask(deadline, |member, until| member.open(client.clone(), replace, until)).await
     }
 
     async fn request(
@@ -98,14 +110,13 @@ impl Service for Router {
         deadline: Time,
     ) -> Result<(), Error> {
         let asks: Arc<[Ask]> = asks.into();
-        let call = self
-            .ask(deadline, |member, until| request(member, session, seq, Arc::clone(&asks), until));
-        Ok(call.await?.1)
+        self.ask(deadline, |member, until| request(member, session, seq, Arc::clone(&asks), until))
+            .await
     }
 
     async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error> {
         let (at, events) =
-            self.ask(deadline, |member, until| member.listen(session, until)).await?;
+            self.ask_whom(deadline, |member, until| member.listen(session, until)).await?;
         let mut leader = self.leader.subscribe();
         // A frozen coordinator does not end its streams; whoever leads now is known by its answers.
         let moved = async move {
@@ -117,26 +128,23 @@ impl Service for Router {
     }
 
     async fn renew(&self, session: SessionId, report: String, deadline: Time) -> Result<(), Error> {
-        Ok(self
-            .ask(deadline, |member, until| member.renew(session, report.clone(), until))
-            .await?
-            .1)
+        self.ask(deadline, |member, until| member.renew(session, report.clone(), until)).await
     }
 
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {
-        Ok(self.ask(deadline, |member, until| member.close(session, until)).await?.1)
+        self.ask(deadline, |member, until| member.close(session, until)).await
     }
 
     async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
-        Ok(self.ask(deadline, |member, until| member.recovered(dead, by, until)).await?.1)
+        self.ask(deadline, |member, until| member.recovered(dead, by, until)).await
     }
 
     async fn sessions(&self, deadline: Time) -> Result<Vec<SessionRow>, Error> {
-        Ok(self.ask(deadline, |member, until| member.sessions(until)).await?.1)
+        self.ask(deadline, |member, until| member.sessions(until)).await
     }
 
     async fn locks(&self, deadline: Time) -> Result<LockRows, Error> {
-        Ok(self.ask(deadline, |member, until| member.locks(until)).await?.1)
+        self.ask(deadline, |member, until| member.locks(until)).await
     }
 }
 

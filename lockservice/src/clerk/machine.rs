@@ -48,6 +48,8 @@ pub(crate) enum Effect {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Answer {
     Granted(PinId, Held),
+    /// Not free; or, for a need of several names, one was given up while the others were waited
+    /// for: then whoever waits asks again.
     Refused,
     Hinted,
     Over(Error),
@@ -77,7 +79,9 @@ struct Question {
     need: Option<Span>,
     names: Vec<Name>,
     mode: Mode,
-    wait: bool,
+    /// Nobody waits for the answer, but it is still to come, perhaps as a grant; until then
+    /// nothing else may be asked of these names, or a release could meet the wrong grant.
+    cancelled: bool,
 }
 
 impl Question {
@@ -97,10 +101,16 @@ pub(crate) struct Machine {
     revocations: BTreeMap<RevocationId, Revocation>,
     questions: BTreeMap<Ticket, Question>,
     queue: Vec<Ask>,
-    in_flight: Option<(Seq, Arc<[Ask]>)>,
+    in_flight: Option<Batch>,
     sent: Seq,
+    /// The last batch known to be applied when listening began: no snapshot may be older.
+    floor: Seq,
+    /// Batches that were applied since: the snapshot may or may not show them. `None` when it came.
+    recent: Option<Vec<Batch>>,
     next: u64,
 }
+
+type Batch = (Seq, Arc<[Ask]>);
 
 /// The most asks of one batch.
 const BATCH: usize = 4096;
@@ -146,7 +156,10 @@ impl Machine {
             }
         }
         let ticket = Ticket(self.fresh());
-        self.questions.insert(ticket, Question { need: Some(need), names: Vec::new(), mode, wait });
+        self.questions.insert(
+            ticket,
+            Question { need: Some(need), names: Vec::new(), mode, cancelled: false },
+        );
         self.queue.push(Ask::Acquire(Acquire { ticket, need, wish, mode, wait }));
         (Want::Asked(ticket), vec![Effect::Send])
     }
@@ -167,18 +180,26 @@ impl Machine {
         }
         let ticket = Ticket(self.fresh());
         self.queue.push(Ask::Hint { ticket, names: wanted.clone(), mode });
-        self.questions.insert(ticket, Question { need: None, names: wanted, mode, wait: false });
+        self.questions
+            .insert(ticket, Question { need: None, names: wanted, mode, cancelled: false });
         Some(ticket)
     }
 
     /// Whoever asked no longer waits.
     pub(crate) fn cancel(&mut self, ticket: Ticket) -> Vec<Effect> {
-        if self.questions.remove(&ticket).is_none() {
-            return Vec::new();
-        }
+        let Some(question) = self.questions.get_mut(&ticket) else { return Vec::new() };
+        question.cancelled = true;
+        let hint = question.need.is_none();
         let before = self.queue.len();
-        self.queue.retain(|ask| !matches!(ask, Ask::Acquire(a) if a.ticket == ticket));
-        if self.queue.len() == before {
+        self.queue.retain(|ask| match ask {
+            Ask::Acquire(Acquire { ticket: asked, .. }) | Ask::Hint { ticket: asked, .. } => {
+                *asked != ticket
+            }
+            Ask::Cancel(_) | Ask::Release(_) | Ask::Downgrade(_) => true,
+        });
+        if self.queue.len() < before {
+            self.questions.remove(&ticket);
+        } else if !hint {
             self.queue.push(Ask::Cancel(ticket));
         }
         vec![Effect::Send, Effect::Changed]
@@ -222,6 +243,12 @@ impl Machine {
     /// Whether something of `span` is still to be given up.
     pub(crate) fn giving_up(&self, span: Span) -> bool {
         self.revocations.values().any(|r| r.span.overlaps(span))
+    }
+
+    /// Whether an answer is still to come.
+    #[cfg(test)]
+    pub(crate) fn asking(&self) -> bool {
+        !self.questions.is_empty()
     }
 
     /// Starts the revocations that can start.
@@ -271,7 +298,7 @@ impl Machine {
     }
 
     /// The batch that is to be sent, or sent again.
-    pub(crate) fn batch(&mut self) -> Option<(Seq, Arc<[Ask]>)> {
+    pub(crate) fn batch(&mut self) -> Option<Batch> {
         if self.in_flight.is_none() && !self.queue.is_empty() && self.over.is_none() {
             let rest = self.queue.split_off(self.queue.len().min(BATCH));
             let asks = std::mem::replace(&mut self.queue, rest);
@@ -283,9 +310,20 @@ impl Machine {
 
     /// The batch was applied.
     pub(crate) fn acked(&mut self, seq: Seq) {
-        if self.in_flight.as_ref().is_some_and(|(sent, _)| *sent == seq) {
-            self.in_flight = None;
+        if let Some(batch) = self.in_flight.take_if(|(sent, _)| *sent == seq)
+            && let Some(recent) = &mut self.recent
+        {
+            recent.push(batch);
         }
+    }
+
+    /// A stream is about to be opened: its snapshot shows all that is known to be applied now.
+    pub(crate) fn listening(&mut self) {
+        self.floor = match &self.in_flight {
+            Some((sent, _)) => Seq(sent.0 - 1),
+            None => self.sent,
+        };
+        self.recent = Some(Vec::new());
     }
 
     pub(crate) fn event(&mut self, event: Event) -> Vec<Effect> {
@@ -298,8 +336,11 @@ impl Machine {
             }
             Event::Granted { ticket, held } => self.granted(ticket, &held),
             Event::Refused(ticket) => {
-                self.questions.remove(&ticket);
-                vec![Effect::Answer(ticket, Answer::Refused), Effect::Changed]
+                let question = self.questions.remove(&ticket);
+                match question.filter(|question| !question.cancelled) {
+                    Some(_) => vec![Effect::Answer(ticket, Answer::Refused), Effect::Changed],
+                    None => vec![Effect::Changed],
+                }
             }
             Event::Revoke { span, keep } => self.revoke(span, keep),
             Event::Recover { dead, held } => vec![Effect::Recover(dead, held)],
@@ -316,14 +357,17 @@ impl Machine {
             }
         }
         match self.questions.remove(&ticket) {
-            Some(question) => vec![self.answer(ticket, &question), Effect::Changed],
+            Some(question) => self.answer(ticket, &question),
             None => vec![Effect::Changed],
         }
     }
 
     /// The answer that follows from what is held. The pin is made here, before any later revoke
     /// can be looked at: it is the least time that a fresh grant is held.
-    fn answer(&mut self, ticket: Ticket, question: &Question) -> Effect {
+    fn answer(&mut self, ticket: Ticket, question: &Question) -> Vec<Effect> {
+        if question.cancelled {
+            return vec![Effect::Changed];
+        }
         let answer = match question.need {
             None => Answer::Hinted,
             Some(need) => match self.held.covers(need, question.mode) {
@@ -331,7 +375,7 @@ impl Machine {
                 None => Answer::Refused,
             },
         };
-        Effect::Answer(ticket, answer)
+        vec![Effect::Answer(ticket, answer), Effect::Changed]
     }
 
     /// Makes what is known equal to what the service says, plus what is still on its way there.
@@ -342,15 +386,12 @@ impl Machine {
         held: &[Held],
         waiting: &[Ticket],
     ) -> Vec<Effect> {
-        let flying = self.in_flight.as_ref().map(|(sent, _)| *sent);
-        let acked = flying.map_or(self.sent, |flying| Seq(flying.0 - 1));
-        if seq < acked {
+        if seq < self.floor {
             return vec![Effect::Stale];
         }
-        let mut pending: Vec<Ask> = match &self.in_flight {
-            Some((sent, asks)) if *sent > seq => asks.to_vec(),
-            Some(_) | None => Vec::new(),
-        };
+        let unseen = self.recent.take().into_iter().flatten().chain(self.in_flight.clone());
+        let mut pending: Vec<Ask> =
+            unseen.filter(|(sent, _)| *sent > seq).flat_map(|(_, asks)| asks.to_vec()).collect();
         pending.extend(self.queue.iter().cloned());
         let mut now = Holdings::default();
         for held in held {
@@ -387,18 +428,9 @@ impl Machine {
         let mut effects = vec![Effect::Changed];
         for ticket in settled {
             if let Some(question) = self.questions.remove(&ticket) {
-                debug_assert!(
-                    !question.wait
-                        || question
-                            .need
-                            .is_none_or(|n| self.held.covers(n, question.mode).is_some()),
-                    "a waiting acquire is granted or waits"
-                );
-                effects.push(self.answer(ticket, &question));
+                effects.extend(self.answer(ticket, &question));
             }
         }
-        // Waits there but nobody waits here: it was cancelled while the cancel is on its way, or
-        // its waiter is gone; the cancel in `pending` takes care of it.
         effects
     }
 
@@ -413,8 +445,9 @@ impl Machine {
         self.in_flight = None;
         self.revocations.clear();
         let mut effects: Vec<Effect> = std::mem::take(&mut self.questions)
-            .into_keys()
-            .map(|ticket| Effect::Answer(ticket, Answer::Over(error.clone())))
+            .into_iter()
+            .filter(|(_, question)| !question.cancelled)
+            .map(|(ticket, _)| Effect::Answer(ticket, Answer::Over(error.clone())))
             .collect();
         effects.push(Effect::Changed);
         effects.push(Effect::Over(error));

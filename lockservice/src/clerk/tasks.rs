@@ -53,8 +53,12 @@ pub(super) async fn send(shared: Arc<Shared>) {
 /// Listens to the session's events and, when the stream ends, listens again.
 pub(super) async fn listen(shared: Arc<Shared>) {
     loop {
-        if shared.over().is_some() {
-            return;
+        {
+            let mut state = shared.state.lock();
+            if state.machine.over.is_some() {
+                return;
+            }
+            state.machine.listening();
         }
         shared.messages.fetch_add(1, Ordering::Relaxed);
         let deadline = shared.world.clock.now() + CALL;

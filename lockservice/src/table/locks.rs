@@ -38,7 +38,11 @@ impl Table {
             Ask::Cancel(ticket) => {
                 let before = self.waiters.len();
                 self.waiters.retain(|_, w| w.session != session || w.ask.ticket != ticket);
-                self.waiters.len() < before
+                let cancelled = self.waiters.len() < before;
+                if cancelled {
+                    self.tell(session, || Event::Refused(ticket));
+                }
+                cancelled
             }
             Ask::Release(span) => self.pieces.take(span, session),
             Ask::Downgrade(span) => self.pieces.downgrade(span, session, self.newest),

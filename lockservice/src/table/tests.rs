@@ -225,7 +225,8 @@ fn a_cancelled_waiter_no_longer_bars_others() {
     bench.get(B, span(1, 2), Exclusive);
     bench.get(C, span(1, 2), Shared);
     let events = bench.ask(B, vec![Ask::Cancel(Ticket(1))]);
-    assert_eq!(events, [(C, granted(1, vec![held(1, 2, Shared, 0)]))]);
+    let refused = (B, Event::Refused(Ticket(1)));
+    assert_eq!(events, [refused, (C, granted(1, vec![held(1, 2, Shared, 0)]))]);
 }
 
 #[test]
