@@ -163,8 +163,8 @@ impl From<&Ask> for proto::Ask {
                     mode: mode_to(Some(*mode)),
                 }),
                 Ask::Cancel(ticket) => P::Cancel(ticket.0),
-                Ask::Release(span) => P::Release((*span).into()),
-                Ask::Downgrade(span) => P::Downgrade((*span).into()),
+                Ask::Release(held) => P::Release(held_to(held)),
+                Ask::Downgrade(held) => P::Downgrade(held_to(held)),
             }),
         }
     }
@@ -180,8 +180,8 @@ fn ask_of(ask: proto::Ask) -> Read<Ask> {
             mode: some_mode_of(hint.mode)?,
         },
         P::Cancel(ticket) => Ask::Cancel(Ticket(ticket)),
-        P::Release(span) => Ask::Release(span_of(Some(span))?),
-        P::Downgrade(span) => Ask::Downgrade(span_of(Some(span))?),
+        P::Release(held) => Ask::Release(held_of(&held)?),
+        P::Downgrade(held) => Ask::Downgrade(held_of(&held)?),
     })
 }
 

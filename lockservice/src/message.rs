@@ -45,10 +45,11 @@ pub enum Ask {
     },
     /// No longer wait. If it was granted meanwhile, that stays.
     Cancel(Ticket),
-    /// Takes back all that the session holds in the span.
-    Release(Span),
-    /// What the session holds exclusively in the span becomes shared.
-    Downgrade(Span),
+    /// Takes back what the session holds in the span, if it still holds it in that mode under that
+    /// number: a newer grant of the same names may be on its way to the clerk, and stays.
+    Release(Held),
+    /// What the session holds exclusively in the span under that number becomes shared.
+    Downgrade(Held),
 }
 
 /// What the service tells a session, in the order of the log.

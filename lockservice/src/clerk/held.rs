@@ -55,6 +55,17 @@ impl Holdings {
         self.map.insert(new.span.start(), (new.span.end(), new.mode, new.grant));
     }
 
+    /// What is held exactly as `old` says goes, or is held in mode `to` under the same number.
+    pub(crate) fn change(&mut self, old: &Held, to: Option<Mode>) {
+        let parts: Vec<Held> = self.parts(old.span).collect();
+        for part in parts.into_iter().filter(|p| (p.mode, p.grant) == (old.mode, old.grant)) {
+            match to {
+                None => self.remove(part.span),
+                Some(mode) => self.set(Held { mode, ..part }),
+            }
+        }
+    }
+
     /// Forgets `within`; what lies outside keeps its number.
     pub(crate) fn remove(&mut self, within: Span) {
         let parts: Vec<Span> = self.parts(within).map(|part| part.span).collect();

@@ -284,11 +284,11 @@ impl Machine {
             match keep {
                 None => {
                     self.held.remove(part.span);
-                    self.queue.push(Ask::Release(part.span));
+                    self.queue.push(Ask::Release(part));
                 }
                 Some(mode) => {
                     self.held.set(Held { mode, ..part });
-                    self.queue.push(Ask::Downgrade(part.span));
+                    self.queue.push(Ask::Downgrade(part));
                 }
             }
         }
@@ -400,13 +400,8 @@ impl Machine {
         let mut unasked = Vec::new();
         for ask in &pending {
             match ask {
-                Ask::Release(span) => now.remove(*span),
-                Ask::Downgrade(span) => {
-                    let parts: Vec<Held> = now.parts(*span).collect();
-                    for part in parts {
-                        now.set(Held { mode: Mode::Shared, ..part });
-                    }
-                }
+                Ask::Release(gone) => now.change(gone, None),
+                Ask::Downgrade(less) => now.change(less, Some(Mode::Shared)),
                 Ask::Acquire(acquire) => unasked.push(acquire.ticket),
                 Ask::Hint { ticket, .. } => unasked.push(*ticket),
                 Ask::Cancel(_) => {}

@@ -44,8 +44,8 @@ impl Table {
                 }
                 cancelled
             }
-            Ask::Release(span) => self.pieces.take(span, session),
-            Ask::Downgrade(span) => self.pieces.downgrade(span, session, self.newest),
+            Ask::Release(held) => self.pieces.take(&held, session),
+            Ask::Downgrade(held) => self.pieces.downgrade(&held, session),
         }
     }
 

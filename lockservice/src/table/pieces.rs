@@ -159,9 +159,9 @@ impl Pieces {
         given
     }
 
-    /// Takes everything of `session` in `within`. Whether there was anything.
-    pub(crate) fn take(&mut self, within: Span, session: SessionId) -> bool {
-        self.change(within, session, |hold| match hold {
+    /// Takes from `session` what it holds as `held` says. Whether there was anything.
+    pub(crate) fn take(&mut self, held: &Held, session: SessionId) -> bool {
+        self.change(held, session, |hold| match hold {
             Hold::Exclusive(..) => None,
             Hold::Shared(mut owners) => {
                 owners.remove(&session);
@@ -170,18 +170,17 @@ impl Pieces {
         })
     }
 
-    /// Makes what `session` holds exclusively in `within` shared, with `grant` as its number.
-    pub(crate) fn downgrade(&mut self, within: Span, session: SessionId, grant: Grant) -> bool {
-        self.change(within, session, |hold| match hold {
-            Hold::Exclusive(..) => Some(Hold::Shared(BTreeMap::from([(session, grant)]))),
-            shared @ Hold::Shared(_) => Some(shared),
-        })
+    /// Makes what `session` holds exclusively, as `held` says, shared. The number of the grant
+    /// ends as one of an exclusive grant and stays as a mark by which it is found again.
+    pub(crate) fn downgrade(&mut self, held: &Held, session: SessionId) -> bool {
+        let shared = Hold::Shared(BTreeMap::from([(session, held.grant)]));
+        held.mode == Mode::Exclusive && self.change(held, session, |_| Some(shared.clone()))
     }
 
     /// Takes everything of `session`.
     pub(crate) fn take_all(&mut self, session: SessionId) {
         for held in self.held_by(session) {
-            self.take(held.span, session);
+            self.take(&held, session);
         }
     }
 
@@ -204,13 +203,13 @@ impl Pieces {
 
     fn change(
         &mut self,
-        within: Span,
+        held: &Held,
         session: SessionId,
         to: impl Fn(Hold) -> Option<Hold>,
     ) -> bool {
         let mine: Vec<Span> = self
-            .overlaps(within)
-            .filter(|(_, hold)| hold.of(session).is_some())
+            .overlaps(held.span)
+            .filter(|(_, hold)| hold.of(session) == Some((held.mode, held.grant)))
             .map(|(part, _)| part)
             .collect();
         for part in &mine {
@@ -222,7 +221,7 @@ impl Pieces {
             }
         }
         if !mine.is_empty() {
-            self.join(within);
+            self.join(held.span);
         }
         !mine.is_empty()
     }

@@ -63,6 +63,22 @@ impl Bench {
         events
     }
 
+    /// The parts of what `session` holds in `span`.
+    fn parts(&self, session: SessionId, span: Span) -> Vec<Held> {
+        let cut = |held: Held| held.span.intersection(span).map(|span| Held { span, ..held });
+        self.table.held_by(session).into_iter().filter_map(cut).collect()
+    }
+
+    fn release(&mut self, session: SessionId, span: Span) -> Vec<(SessionId, Event)> {
+        let asks = self.parts(session, span).into_iter().map(Ask::Release).collect();
+        self.ask(session, asks)
+    }
+
+    fn downgrade(&mut self, session: SessionId, span: Span) -> Vec<(SessionId, Event)> {
+        let asks = self.parts(session, span).into_iter().map(Ask::Downgrade).collect();
+        self.ask(session, asks)
+    }
+
     /// Acquires; the ticket is the start of the need.
     fn get(&mut self, session: SessionId, need: Span, mode: Mode) -> Vec<(SessionId, Event)> {
         self.acquire(session, need, need, mode, true)
@@ -118,7 +134,7 @@ fn a_reader_asks_the_writer_to_downgrade_and_a_writer_asks_all_to_drop() {
     let mut bench = Bench::new(3);
     bench.get(A, span(0, 10), Exclusive);
     assert_eq!(bench.get(B, span(3, 4), Shared), [(A, revoke(3, 4, Some(Shared)))]);
-    let events = bench.ask(A, vec![Ask::Downgrade(span(3, 4))]);
+    let events = bench.downgrade(A, span(3, 4));
     assert_eq!(events, [(B, granted(3, vec![held(3, 4, Shared, 1)]))]);
     let events = bench.get(C, span(3, 4), Exclusive);
     assert_eq!(events, [(A, revoke(3, 4, None)), (B, revoke(3, 4, None))]);
@@ -128,7 +144,7 @@ fn a_reader_asks_the_writer_to_downgrade_and_a_writer_asks_all_to_drop() {
 fn a_split_keeps_the_number_on_both_parts() {
     let mut bench = Bench::new(2);
     bench.get(A, span(0, 10), Exclusive);
-    bench.ask(A, vec![Ask::Release(span(4, 6))]);
+    bench.release(A, span(4, 6));
     let parts = [held(0, 4, Exclusive, 1), held(6, 10, Exclusive, 1)];
     assert_eq!(bench.table.held_by(A), parts);
 }
@@ -150,8 +166,8 @@ fn ranges_with_different_numbers_never_merge_and_a_downgrade_ends_the_number() {
     bench.get(A, span(0, 5), Exclusive);
     bench.get(A, span(5, 10), Exclusive);
     assert_eq!(bench.table.held_by(A).len(), 2);
-    bench.ask(A, vec![Ask::Downgrade(span(0, 10))]);
-    assert_eq!(bench.table.held_by(A), [held(0, 10, Shared, 2)]);
+    bench.downgrade(A, span(0, 10));
+    assert_eq!(bench.table.held_by(A), [held(0, 5, Shared, 1), held(5, 10, Shared, 2)]);
     let events = bench.get(A, span(0, 1), Exclusive);
     assert_eq!(events, [(A, granted(0, vec![held(0, 1, Exclusive, 3)]))]);
 }
@@ -162,7 +178,7 @@ fn waiters_are_served_first_come_first_served() {
     bench.get(A, span(1, 2), Shared);
     bench.get(B, span(1, 2), Exclusive);
     assert_eq!(bench.get(C, span(1, 2), Shared), [], "a later reader does not pass the writer");
-    let events = bench.ask(A, vec![Ask::Release(span(1, 2))]);
+    let events = bench.release(A, span(1, 2));
     let expected =
         [(B, granted(1, vec![held(1, 2, Exclusive, 1)])), (B, revoke(1, 2, Some(Shared)))];
     assert_eq!(events, expected, "the next waiter is named to the new holder at once");
@@ -176,7 +192,7 @@ fn who_holds_what_a_waiter_waits_for_passes_it() {
     let events = bench.get(A, span(7, 8), Shared);
     let expected = [(A, granted(7, vec![held(7, 8, Shared, 1)])), (A, revoke(7, 8, None))];
     assert_eq!(events, expected, "else each would wait for the other");
-    let events = bench.ask(A, vec![Ask::Release(span(0, 10))]);
+    let events = bench.release(A, span(0, 10));
     assert_eq!(events, [(B, granted(0, vec![held(0, 10, Exclusive, 2)]))]);
 }
 
@@ -213,9 +229,22 @@ fn a_batch_is_applied_once_and_in_order() {
     let mut bench = Bench::new(1);
     bench.get(A, span(1, 2), Exclusive);
     let seq = Seq(bench.next);
-    let again = Command::Batch { session: A, seq, asks: vec![Ask::Release(span(1, 2))] };
+    let again =
+        Command::Batch { session: A, seq, asks: vec![Ask::Release(held(1, 2, Exclusive, 1))] };
     assert_eq!(bench.run(again), (Reply::Done, vec![]));
     assert_eq!(bench.table.held_by(A).len(), 1, "a number that was seen changes nothing");
+}
+
+#[test]
+fn a_release_takes_only_the_grant_that_it_names() {
+    let mut bench = Bench::new(1);
+    bench.get(A, span(1, 2), Exclusive);
+    let old = held(1, 2, Exclusive, 1);
+    bench.ask(A, vec![Ask::Downgrade(old)]);
+    bench.get(A, span(1, 2), Exclusive);
+    let late = vec![Ask::Release(old), Ask::Release(held(1, 2, Shared, 1)), Ask::Downgrade(old)];
+    bench.ask(A, late);
+    assert_eq!(bench.table.held_by(A), [held(1, 2, Exclusive, 2)]);
 }
 
 #[test]
@@ -248,7 +277,7 @@ fn an_expired_session_keeps_its_locks_until_its_recoverer_is_done() {
 fn an_expired_session_can_do_nothing_any_more() {
     let mut bench = Bench::new(2);
     bench.run(Command::Expire(A));
-    let asks = vec![Ask::Release(span(1, 2))];
+    let asks = vec![Ask::Release(held(1, 2, Exclusive, 1))];
     let batch = Command::Batch { session: A, seq: Seq(99), asks };
     assert_eq!(bench.run(batch).0, Reply::Expired);
     assert_eq!(bench.run(Command::Close(A)).0, Reply::Expired);
