@@ -1,0 +1,73 @@
+//! What a worker does for others, as a trait; the worker itself implements it, and so does its wire client. This file
+//! also serves a worker on the wire. What the calls do is not known here.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    error::Error,
+    proto::{
+        EndReply, EndRequest, FetchReply, FetchRequest, HelloReply, HelloRequest, MapReply,
+        MapRequest, PingReply, PingRequest, ReduceReply, ReduceRequest,
+        workers_server::{Workers, WorkersServer},
+    },
+    worker::Worker,
+};
+
+/// A worker as coordinators and other workers see it. A failed task is an answer; an error means that
+/// the worker was not reached, or is not one.
+#[async_trait]
+pub(crate) trait Service: Send + Sync {
+    async fn hello(&self) -> Result<HelloReply, Error>;
+    async fn map(&self, request: MapRequest) -> Result<MapReply, Error>;
+    async fn reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Error>;
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchReply, Error>;
+    async fn ping(&self, job: u64) -> Result<PingReply, Error>;
+    async fn end(&self, job: u64) -> Result<(), Error>;
+}
+
+/// A worker on the wire.
+pub struct Server(Arc<dyn Service>);
+
+/// The wire service of `worker`, for [`wire::Server::service`].
+#[must_use]
+pub fn server(worker: &Arc<Worker>) -> WorkersServer<Server> {
+    wire::limits!(WorkersServer::new(Server(worker.clone())))
+}
+
+fn status(error: Error) -> Status {
+    Status::internal(error.to_string())
+}
+
+#[async_trait]
+impl Workers for Server {
+    async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        self.0.hello().await.map(Response::new).map_err(status)
+    }
+
+    async fn map(&self, request: Request<MapRequest>) -> Result<Response<MapReply>, Status> {
+        self.0.map(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn reduce(
+        &self,
+        request: Request<ReduceRequest>,
+    ) -> Result<Response<ReduceReply>, Status> {
+        self.0.reduce(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {
+        self.0.fetch(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingReply>, Status> {
+        self.0.ping(request.into_inner().job).await.map(Response::new).map_err(status)
+    }
+
+    async fn end(&self, request: Request<EndRequest>) -> Result<Response<EndReply>, Status> {
+        self.0.end(request.into_inner().job).await.map_err(status)?;
+        Ok(Response::new(EndReply {}))
+    }
+}
