@@ -85,6 +85,8 @@ struct Job {
     begun: u32,
     /// Attempts that failed or died with their worker.
     failed: u32,
+    /// Where; another worker is tried first.
+    failed_on: BTreeSet<WorkerNo>,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,12 @@ struct Worker {
     heard: Time,
     /// Failures in a row: a worker that only fails is used last.
     failures: u32,
+}
+
+impl Worker {
+    fn is_free(&self) -> bool {
+        self.running.len() < self.slots as usize
+    }
 }
 
 /// The machine.
@@ -110,7 +118,7 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     pub(crate) fn new(maps: u32, reduces: u32, limits: Limits) -> Self {
-        let idle = |_| Job { state: State::Idle, begun: 0, failed: 0 };
+        let idle = |_| Job { state: State::Idle, begun: 0, failed: 0, failed_on: BTreeSet::new() };
         Self {
             limits,
             maps: (0..maps).map(idle).collect(),
@@ -210,6 +218,9 @@ impl Scheduler {
                 job.failed += 1;
             }
         }
+        if let Some(job) = self.job(attempt.0) {
+            job.failed_on.insert(worker);
+        }
         self.charge(attempt.0, reason, effects);
     }
 
@@ -288,12 +299,10 @@ impl Scheduler {
             );
         }
         for task in idle {
-            let free = self
-                .workers
-                .iter()
-                .filter(|(_, worker)| worker.running.len() < worker.slots as usize)
-                .min_by_key(|(number, worker)| (worker.failures, worker.running.len(), **number));
-            let Some(worker) = free.map(|(number, _)| *number) else { return };
+            if self.workers.values().all(|worker| !worker.is_free()) {
+                return;
+            }
+            let Some(worker) = self.choose(task) else { continue };
             let Some(job) = self.job(task) else { continue };
             let attempt = job.begun;
             job.begun += 1;
@@ -303,6 +312,20 @@ impl Scheduler {
             }
             effects.push(Effect::Start { worker, task, attempt });
         }
+    }
+
+    /// A free worker for a task, not one where it failed unless it failed on all that live.
+    fn choose(&self, task: Task) -> Option<WorkerNo> {
+        let job = match task {
+            Task::Map(number) => self.maps.get(number as usize)?,
+            Task::Reduce(number) => self.reduces.get(number as usize)?,
+        };
+        let everywhere = self.workers.keys().all(|worker| job.failed_on.contains(worker));
+        let free = self.workers.iter().filter(|(number, worker)| {
+            worker.is_free() && (everywhere || !job.failed_on.contains(number))
+        });
+        free.min_by_key(|(number, worker)| (worker.failures, worker.running.len(), **number))
+            .map(|(number, _)| *number)
     }
 
     /// Where the finished maps' outputs lie, with the bytes of partition `reduce`; empty ones left out.
@@ -324,8 +347,6 @@ impl Scheduler {
         };
         (done(&self.maps), done(&self.reduces))
     }
-
-    /// Whether a map's latest attempt is the one that counts.
 
     pub(crate) fn workers(&self) -> u32 {
         self.workers.len() as u32

@@ -42,8 +42,11 @@ struct Mounted<'a> {
 
 impl Volume {
     fn new() -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let (world, disk, locks) = runtime.block_on(async {
             let world = World::real();
             let disk = MemoryDisk::new();
@@ -65,13 +68,16 @@ impl Volume {
             let fs = Fs::new(self.world.clone(), disk.clone(), clerk.clone() as _, config);
             clerk.attach(fs.clone() as _, Some(Recovery::new(self.world.clone(), disk)));
             fs.start().await.unwrap();
-            let mount = mount::serve(&self.world, fs.clone(), dir.path(), &Options::default()).await;
+            let mount =
+                mount::serve(&self.world, fs.clone(), dir.path(), &Options::default()).await;
             (fs, clerk, mount)
         });
         match mount {
             Ok(mount) => Some(Mounted { volume: self, mount: Some(mount), fs, _clerk: clerk, dir }),
             Err(Error::Fuse(
-                error @ (fuse::Error::NoFuse | fuse::Error::DeviceDenied(_) | fuse::Error::NotPermitted { .. }),
+                error @ (fuse::Error::NoFuse
+                | fuse::Error::DeviceDenied(_)
+                | fuse::Error::NotPermitted { .. }),
             )) => {
                 eprintln!("skipped: {error}");
                 None
@@ -102,7 +108,10 @@ impl Drop for Mounted<'_> {
 }
 
 fn names(path: &Path) -> BTreeSet<String> {
-    os::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    os::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 #[test]
@@ -188,7 +197,8 @@ fn two_mounts_that_write_in_turn_always_read_each_other_s_last_write() {
         assert!(os::read(reader.path("shared")).unwrap() == content, "round {round}");
         os::write(writer.path(&format!("dir/{round}")), b"x").unwrap();
         assert_eq!(names(&reader.path("dir")).len(), round as usize + 1);
-        let mut log = os::OpenOptions::new().append(true).create(true).open(writer.path("log")).unwrap();
+        let mut log =
+            os::OpenOptions::new().append(true).create(true).open(writer.path("log")).unwrap();
         writeln!(log, "{round}").unwrap();
     }
     let log = os::read_to_string(a.path("log")).unwrap();
@@ -220,7 +230,10 @@ fn two_mounts_working_in_one_directory_at_once_end_with_every_file_whole() {
     for mount in [&a, &b] {
         assert_eq!(names(&mount.path("dir")).len(), 180);
         for who in ["a", "b"] {
-            assert_eq!(os::read_to_string(mount.path(&format!("dir/{who}-42"))).unwrap(), format!("{who} 42"));
+            assert_eq!(
+                os::read_to_string(mount.path(&format!("dir/{who}-42"))).unwrap(),
+                format!("{who} 42")
+            );
         }
     }
     b.unmount().unwrap();
