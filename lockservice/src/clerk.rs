@@ -2,8 +2,8 @@
 //! until it is asked for, calls the holder before anything is given back, and renews the lease.
 //! It does not know what a lock protects.
 //!
-//! This file is the shell around the pure [`machine`]: the public calls, and the carrying out of
-//! effects. The tasks that talk to the service are in [`tasks`].
+//! This file is the shell around the pure `machine`: the public calls, and the carrying out of
+//! effects. The tasks that talk to the service are in `tasks`.
 
 mod held;
 #[cfg(test)]
