@@ -31,7 +31,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// A connection with calls under way that says nothing for two of these is given up.
 const SILENCE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Calls to one bulk server. Cheap to clone; clones share the connection.
 #[derive(Clone)]
@@ -50,6 +50,8 @@ struct Shared {
 struct Attempt {
     pause: Duration,
     not_before: Time,
+    /// How the last attempt failed, and when.
+    failed: Option<(Time, Error)>,
 }
 
 /// One connection, from welcome to loss.
@@ -149,9 +151,15 @@ impl Client {
 
     async fn connect(&self) -> Result<Arc<Connection>, Error> {
         let shared = &self.0;
+        let began = shared.world.clock.now();
         let mut attempt = shared.attempt.lock().await;
         if let Some(connection) = self.current() {
             return Ok(connection);
+        }
+        // All who waited for one attempt share its failure; else each would wait for one of its
+        // own, after the others.
+        if let Some((_, error)) = attempt.failed.as_ref().filter(|(when, _)| *when > began) {
+            return Err(error.clone());
         }
         shared.world.clock.sleep_until(attempt.not_before).await;
         let deadline = shared.world.clock.now() + CONNECT;
@@ -166,7 +174,9 @@ impl Client {
             }
             Err(error) => {
                 attempt.pause = (attempt.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-                attempt.not_before = shared.world.clock.now() + attempt.pause;
+                let now = shared.world.clock.now();
+                attempt.not_before = now + attempt.pause;
+                attempt.failed = Some((now, error.clone()));
                 Err(error)
             }
         }
