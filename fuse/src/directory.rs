@@ -7,6 +7,7 @@
 use std::{
     io::IoSlice,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    time::Duration,
 };
 
 use fuser::{Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Result,
-    types::{Attributes, DirEntry, Ino},
+    types::{Attributes, DirEntry, Entry, Ino},
     words::{attributes_out, errno, kind_out},
 };
 
@@ -67,12 +68,13 @@ pub(crate) fn reply_plus(
         Ok(lines) => lines,
         Err(error) => return reply.error(errno(error)),
     };
-    if lines.iter().any(|line| line.entry.is_none()) {
+    if lines.iter().any(|line| line.entry.is_none() && !is_dots(&line.name)) {
         return reply_without(reply, &lines, raw, unique, forget);
     }
     let mut full = false;
     for line in &lines {
-        let Some(entry) = line.entry else { continue };
+        // The kernel does not look at the attributes of `.` and `..`.
+        let entry = line.entry.unwrap_or_else(|| blank(line));
         let name = std::ffi::OsStr::from_bytes(&line.name);
         let valid = entry.name_for.min(entry.attributes_for);
         full = full
@@ -91,6 +93,27 @@ pub(crate) fn reply_plus(
     reply.ok();
 }
 
+/// What stands for the attributes of a line that needs none.
+fn blank(line: &DirEntry) -> Entry {
+    let (atime, mtime, ctime) = Default::default();
+    let attributes = Attributes {
+        ino: line.ino,
+        generation: 0,
+        kind: line.kind,
+        mode: 0,
+        links: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        size: 0,
+        blocks: 0,
+        atime,
+        mtime,
+        ctime,
+    };
+    Entry { attributes, name_for: Duration::ZERO, attributes_for: Duration::ZERO }
+}
+
 /// The smallest buffer that the kernel lists with; the crate does not tell the real one.
 const SAFE: usize = 4096;
 
@@ -102,9 +125,11 @@ fn reply_without(
     forget: impl Fn(Ino),
 ) {
     let mut payload = Vec::with_capacity(SAFE);
+    let mut full = false;
     for line in lines {
-        let fits = payload.len() + 152 + line.name.len() + 7 <= SAFE;
-        if fits {
+        // Once a line does not fit none may follow: the kernel goes on after the last one it got.
+        full = full || payload.len() + 152 + line.name.len() + 7 > SAFE;
+        if !full {
             encode(line, &mut payload);
         } else if line.entry.is_some() && !is_dots(&line.name) {
             forget(line.ino);
