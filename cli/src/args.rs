@@ -1,0 +1,170 @@
+//! What was typed: the commands and flags of `plumeria`. What they mean is decided elsewhere.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// A distributed file system: many machines mount one tree, coherent and fast.
+///
+/// Start with `plumeria dev DIR MOUNTPOINT`, which runs a whole cluster in one process on one data
+/// directory. CLUSTER, where a command asks for it, is such a data directory, a client
+/// configuration file, or the environment variable PLUMERIA_CLUSTER.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 cluster unreachable, 4 damage found.
+#[derive(Parser, Debug)]
+#[command(name = "plumeria", version, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) everywhere: Everywhere,
+}
+
+/// Flags that every command takes.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Everywhere {
+    /// Print JSON for scripts instead of tables for people.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Give up after this long, for instance 500ms, 10s, 2m.
+    #[arg(long, global = true, value_name = "D", value_parser = humantime::parse_duration, default_value = "30s")]
+    pub(crate) timeout: Duration,
+    /// Allow listeners that other machines can reach: nothing is encrypted or authenticated yet.
+    #[arg(long, global = true, value_name = "WORD", value_parser = ["insecure"])]
+    pub(crate) exposure: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run a whole cluster on one data directory and mount it.
+    Dev(Dev),
+    /// Stop the cluster that `dev` started on a data directory.
+    Stop(Stop),
+    /// Run one coordinator: a replica of the lock service and of the volume map.
+    Coordinator(Role),
+    /// Run one block server.
+    Block(Role),
+    /// Run one MapReduce worker.
+    Worker(Role),
+    /// Mount a cluster.
+    Mount(Mount),
+    /// Unmount a mount point of Plumeria.
+    Umount(Umount),
+    /// Show coordinators, block servers, mounts and workers.
+    Status(Status),
+    /// Check a volume that nobody has mounted, or the state last written to disk; never writes.
+    Fsck(Cluster),
+    /// Run MapReduce jobs.
+    #[command(subcommand)]
+    Mr(Mr),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Dev {
+    /// Data directory; made if it is missing. Everything durable lies here.
+    pub(crate) dir: PathBuf,
+    /// An empty directory to mount on.
+    pub(crate) mountpoint: PathBuf,
+    /// Coordinators: 1, 3 or 5. Fixed when the data directory is made (then 1 by default).
+    #[arg(long, value_name = "N")]
+    pub(crate) coordinators: Option<u8>,
+    /// Copies of every block: 1, 2 or 3. Fixed when the data directory is made (then 3 by default).
+    #[arg(long, value_name = "N")]
+    pub(crate) replicas: Option<u8>,
+    /// How long a silent mount keeps its locks, at least 2s. Fixed when the data directory is made
+    /// (then 30s by default).
+    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    pub(crate) lease: Option<Duration>,
+    /// Run each role as a process of its own, with configuration, pid files and logs under DIR/run.
+    #[arg(long)]
+    pub(crate) processes: bool,
+    /// Return when the mount is usable; stop later with `plumeria stop DIR`.
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Stop {
+    /// The data directory.
+    pub(crate) dir: PathBuf,
+    /// Stop even if other mounts of the cluster live; what they have not written back is lost.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Role {
+    /// The role's configuration file; `plumeria dev --processes` writes examples to DIR/run.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Mount {
+    /// A data directory of `plumeria dev` or a client configuration file.
+    #[arg(env = "PLUMERIA_CLUSTER")]
+    pub(crate) cluster: String,
+    /// An empty directory to mount on.
+    pub(crate) mountpoint: PathBuf,
+    /// Return when the mount is usable; unmount later with `plumeria umount MOUNTPOINT`.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Mount options, separated by commas: `ro`.
+    #[arg(short = 'o', value_name = "OPTS", value_delimiter = ',')]
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Umount {
+    /// The mount point.
+    pub(crate) mountpoint: PathBuf,
+    /// Abort the kernel connection of a mount whose daemon does not answer; what it has not written
+    /// back is lost.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// A data directory of `plumeria dev`, a client configuration file, or a path inside a mount.
+    #[arg(env = "PLUMERIA_CLUSTER")]
+    pub(crate) cluster: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Cluster {
+    /// A data directory of `plumeria dev` or a client configuration file.
+    #[arg(env = "PLUMERIA_CLUSTER")]
+    pub(crate) cluster: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Mr {
+    /// Run one of the jobs that come with Plumeria.
+    #[command(subcommand)]
+    Run(Job),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Job {
+    /// Count the words (runs of non-blank bytes) of files and directories.
+    Wordcount(Wordcount),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Wordcount {
+    /// Files and directories inside a mount.
+    #[arg(required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// The output directory, inside the same mount; it must not exist yet.
+    pub(crate) output: PathBuf,
+    /// The cluster, if it is not to be found by the paths.
+    #[arg(long, env = "PLUMERIA_CLUSTER")]
+    pub(crate) cluster: Option<String>,
+    /// Reduce tasks, one output file each.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) reduces: u32,
+    /// Read files whose names begin with `.` or `_` too.
+    #[arg(long)]
+    pub(crate) all_files: bool,
+}

@@ -1,0 +1,10 @@
+//! The commands, one file each.
+
+pub(crate) mod dev;
+pub(crate) mod fsck;
+pub(crate) mod mount;
+pub(crate) mod mr;
+pub(crate) mod roles;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod umount;

@@ -1,0 +1,252 @@
+//! `plumeria dev`: a whole cluster on one data directory, in this process, in several, or in the
+//! background.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use world::World;
+
+use crate::{
+    args::Dev,
+    command::mount::check_mountpoint,
+    config,
+    datadir::DataDir,
+    failure::{Kind, OrFail as _, Outcome},
+    interrupted,
+    launch::{self, Life},
+    output::{self, Output},
+    role::{Embedded, Mounted, Tie},
+};
+
+/// Starts the same command in the background and returns when the mount is usable.
+pub(crate) fn detach(world: &World, dev: &Dev, timeout: Duration, output: Output) -> Outcome {
+    let begun = Instant::now();
+    let mountpoint = check_mountpoint(&dev.mountpoint)?;
+    // Opening it here tells what is wrong with it, makes it, and lets the lock go again.
+    let dir = DataDir::open(world, dev)?;
+    let (root, run, layout) = (dir.root.clone(), dir.run(), dir.layout.clone());
+    drop(dir);
+    let mut arguments: Vec<OsString> =
+        vec!["dev".into(), root.clone().into(), mountpoint.clone().into()];
+    if dev.processes {
+        arguments.push("--processes".into());
+    }
+    arguments.extend(["--timeout".into(), humantime::format_duration(timeout).to_string().into()]);
+    let pid = launch::start(&arguments, &run.join("dev.log"), Life::Free, timeout)?.leave();
+    screen(output, &root, &mountpoint, layout.coordinators, begun.elapsed());
+    output.line(&format!("stop:    plumeria stop {}", dev.dir.display()));
+    output.json(&serde_json::json!({"dir": root, "mountpoint": mountpoint, "pid": pid}));
+    Ok(())
+}
+
+/// Runs every role in this process.
+pub(crate) async fn run(world: &World, dev: &Dev, timeout: Duration, output: Output) -> Outcome {
+    let begun = Instant::now();
+    let mountpoint = check_mountpoint(&dev.mountpoint)?;
+    let dir = DataDir::open(world, dev)?;
+    let pid_file = prepare(&dir)?;
+    let embedded = Embedded::start(world, &dir).await?;
+    let tie = Tie::mount(&mountpoint, true);
+    let mounted = Mounted::start(
+        world,
+        embedded.access(),
+        &dir.client_file(),
+        &mountpoint,
+        tie,
+        false,
+        timeout,
+    )
+    .await;
+    let mounted = match mounted {
+        Ok(mounted) => mounted,
+        Err(failure) => {
+            embedded.stop().await?;
+            return Err(failure);
+        }
+    };
+    let workers = embedded.workers(world, &dir, mounted.fs()).await?;
+    launch::tell_ready();
+    if !launch::is_background() {
+        screen(output, &dir.root, &mountpoint, dir.layout.coordinators, begun.elapsed());
+        output.line("stop:    Ctrl-C");
+    }
+    tokio::select! {
+        biased;
+        done = interrupted() => done?,
+        () = mounted.unmounted() => {}
+    }
+    for worker in workers {
+        worker.stop(timeout).await?;
+    }
+    let unmounted = mounted.stop(timeout).await;
+    embedded.stop().await?;
+    let _ = std::fs::remove_file(pid_file);
+    unmounted
+}
+
+/// The files by which other processes find the cluster.
+fn prepare(dir: &DataDir) -> Outcome<PathBuf> {
+    config::write(&dir.client_file(), &dir.client())?;
+    let pid_file = dir.run().join("dev.pid");
+    std::fs::write(&pid_file, format!("{}\n", std::process::id()))
+        .or_fail(Kind::Failed, || format!("cannot write {}", pid_file.display()))?;
+    Ok(pid_file)
+}
+
+/// One clear screenful.
+fn screen(output: Output, root: &Path, mountpoint: &Path, coordinators: u8, took: Duration) {
+    let dir = root.display();
+    output.heading(&format!(
+        "Plumeria is mounted on {} (usable after {})",
+        mountpoint.display(),
+        output::seconds(took)
+    ));
+    output.line(&format!("data:    {dir}"));
+    output.line(&format!(
+        "roles:   {coordinators} coordinator(s), 3 block servers, 1 mount, 2 workers"
+    ));
+    output.line(&format!("mount it again:  plumeria mount {dir} OTHER_MOUNTPOINT"));
+    output.line(&format!("look at it:      plumeria status {dir}"));
+    output.line(&format!(
+        "count words:     plumeria mr run wordcount {0}/INPUT {0}/OUTPUT",
+        mountpoint.display()
+    ));
+}
+
+/// Runs every role as a process of its own and keeps them running.
+pub(crate) async fn processes(
+    world: &World,
+    dev: &Dev,
+    timeout: Duration,
+    output: Output,
+) -> Outcome {
+    let begun = Instant::now();
+    let mountpoint = check_mountpoint(&dev.mountpoint)?;
+    let dir = DataDir::open(world, dev)?;
+    let pid_file = prepare(&dir)?;
+    let mut family = Family::default();
+    let started = family.start(&dir, &mountpoint, timeout);
+    if let Err(failure) = started {
+        family.stop(timeout);
+        return Err(failure);
+    }
+    launch::tell_ready();
+    if !launch::is_background() {
+        screen(output, &dir.root, &mountpoint, dir.layout.coordinators, begun.elapsed());
+        output.line("stop:    Ctrl-C");
+    }
+    let ended = loop {
+        let pause = world.clock.sleep(Duration::from_millis(200));
+        tokio::select! {
+            biased;
+            done = interrupted() => break done,
+            () = pause => {}
+        }
+        if family.mend(timeout) {
+            break Ok(());
+        }
+    };
+    family.stop(timeout);
+    let _ = std::fs::remove_file(pid_file);
+    ended
+}
+
+/// A role in a process of its own.
+struct Member {
+    arguments: Vec<OsString>,
+    log: PathBuf,
+    process: Option<launch::Started>,
+}
+
+/// All processes, in the order in which they start; they stop in the opposite order.
+#[derive(Default)]
+struct Family(Vec<Member>);
+
+impl Family {
+    fn start(&mut self, dir: &DataDir, mountpoint: &Path, timeout: Duration) -> Outcome {
+        let run = dir.run();
+        for config in dir.coordinators() {
+            let file = run.join(format!("coordinator-{}.toml", config.node));
+            config::write(&file, &config)?;
+            self.plan("coordinator", &file);
+        }
+        for config in dir.blocks() {
+            let file = run.join(format!("block-{}.toml", config.node));
+            config::write(&file, &config)?;
+            self.plan("block", &file);
+        }
+        let name = mountpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.0.push(Member {
+            arguments: vec!["mount".into(), dir.client_file().into(), mountpoint.into()],
+            log: run.join(format!("mount-{name}.log")),
+            process: None,
+        });
+        for config in dir.workers() {
+            let file = run.join(format!("worker-{}.toml", config.node));
+            config::write(&file, &config)?;
+            self.plan("worker", &file);
+        }
+        // Coordinators and block servers need each other's majority, so none waits for the next.
+        std::thread::scope(|scope| {
+            let starts: Vec<_> = self
+                .0
+                .iter_mut()
+                .map(|member| scope.spawn(move || member.start(timeout)))
+                .collect();
+            starts.into_iter().try_for_each(|start| start.join().unwrap_or(Ok(())))
+        })
+    }
+
+    fn plan(&mut self, role: &str, file: &Path) {
+        let arguments = vec![role.into(), "--config".into(), file.into()];
+        self.0.push(Member { arguments, log: file.with_extension("log"), process: None });
+    }
+
+    /// Starts servers again that have ended. Says whether the mount has: then all is over.
+    fn mend(&mut self, timeout: Duration) -> bool {
+        for member in &mut self.0 {
+            if member.process.as_mut().is_none_or(launch::Started::has_ended) {
+                if member.is_mount() {
+                    return true;
+                }
+                tracing::warn!("{} has ended; starting it again", member.log.display());
+                member.process = None;
+                if let Err(failure) = member.start(timeout) {
+                    tracing::error!("{:#}", failure.error);
+                }
+            }
+        }
+        false
+    }
+
+    fn stop(&mut self, timeout: Duration) {
+        // Clients first, so that they can write back; then block servers; coordinators last.
+        for roles in [&["mount", "worker"][..], &["block"], &["coordinator"]] {
+            let group: Vec<_> =
+                self.0.extract_if(.., |member| roles.iter().any(|role| member.is(role))).collect();
+            std::thread::scope(|scope| {
+                for process in group.into_iter().filter_map(|member| member.process) {
+                    scope.spawn(move || process.stop(timeout));
+                }
+            });
+        }
+    }
+}
+
+impl Member {
+    fn start(&mut self, timeout: Duration) -> Outcome {
+        self.process = Some(launch::start(&self.arguments, &self.log, Life::Tied, timeout)?);
+        Ok(())
+    }
+
+    fn is(&self, role: &str) -> bool {
+        self.arguments.first().is_some_and(|first| first == role)
+    }
+
+    fn is_mount(&self) -> bool {
+        self.is("mount")
+    }
+}

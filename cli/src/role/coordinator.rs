@@ -1,0 +1,143 @@
+//! A coordinator: one replica of the lock service's group and one of the volume map's, served on
+//! one listener.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use blockstore::{
+    map::{Map, MapConfig, MapRpc, MapServer, MapService},
+    place::{GroupBits, ServerId},
+};
+use lockservice::{Server, Service, Table, engine::Replicated};
+use replica::{GroupConfig, GroupId, Host, Mesh, Transport};
+use wire::{ClusterId, Identity, NodeId, Role, Serving};
+use world::{File, OpenMode, World};
+
+use crate::{
+    config,
+    failure::{Failure, Kind, OrFail as _, Outcome},
+};
+
+/// The lock service's group.
+pub(crate) const LOCKS: GroupId = GroupId(1);
+/// The volume map's group.
+pub(crate) const MAP: GroupId = GroupId(2);
+/// Groups of chunks, as a power of two: fixed for now.
+const GROUP_BITS: u8 = 6;
+
+/// A running coordinator.
+pub(crate) struct Coordinator {
+    world: World,
+    pub(crate) node: u64,
+    lock_host: Host<Table>,
+    map_host: Host<Map>,
+    locks: Arc<Server>,
+    map: Arc<MapServer>,
+    serving: Serving,
+    _mesh: Arc<Mesh>,
+    _lock: Arc<dyn File>,
+}
+
+impl Coordinator {
+    /// Starts it and serves it on its address.
+    pub(crate) async fn start_serving(
+        world: &World,
+        config: &config::Coordinator,
+        exposed: bool,
+    ) -> Outcome<Self> {
+        let peers = &config.client.coordinators;
+        let Some(listen) = peers.iter().find(|peer| peer.node == config.node) else {
+            return Err(Failure::usage(format!(
+                "coordinator {} is not among the coordinators of its configuration",
+                config.node
+            )));
+        };
+        wire::check_exposure(&listen.address, exposed)
+            .or_fail(Kind::Usage, || "the coordinator's address".into())?;
+        let lock = lock_dir(world, &config.dir)?;
+        let me = Identity {
+            cluster: ClusterId(config.client.cluster),
+            node: NodeId(config.node),
+            role: Role::Coordinator,
+        };
+        let addresses: BTreeMap<_, _> =
+            peers.iter().map(|peer| (NodeId(peer.node), peer.address.clone())).collect();
+        let mesh = Mesh::new(world, me, &addresses);
+        let nodes: Vec<NodeId> = addresses.keys().copied().collect();
+        let group = |group, name: &str| {
+            GroupConfig::new(me.cluster, group, me.node, nodes.clone(), config.dir.join(name))
+        };
+        let transport: Arc<dyn Transport> = mesh.clone();
+        let cannot = || format!("coordinator {} cannot start", config.node);
+        let lock_host = Host::open(world, group(LOCKS, "locks"), Table::new(), transport.clone())
+            .await
+            .or_fail(Kind::Failed, cannot)?;
+        let map_host = Host::open(world, group(MAP, "map"), Map::new(), transport)
+            .await
+            .or_fail(Kind::Failed, cannot)?;
+        let settings = lockservice::server::Config { lease: config.client.lease };
+        let locks =
+            Server::start(world.clone(), Arc::new(Replicated::new(lock_host.clone())), settings);
+        let map = MapServer::open(world, map_host.clone(), map_config(config));
+        let service: Arc<dyn Service> = locks.clone();
+        let serving = wire::Server::new(world, me)
+            .service(mesh.service())
+            .service(lockservice::adapter(world, service))
+            .service(MapRpc::serve(world, map.clone()))
+            .serve(&listen.address)
+            .await
+            .or_fail(Kind::Failed, cannot)?;
+        Ok(Self {
+            world: world.clone(),
+            node: config.node,
+            lock_host,
+            map_host,
+            locks,
+            map,
+            serving,
+            _mesh: mesh,
+            _lock: lock,
+        })
+    }
+
+    /// The lock service of this coordinator.
+    pub(crate) fn locks(&self) -> Arc<dyn Service> {
+        self.locks.clone()
+    }
+
+    /// The volume map of this coordinator.
+    pub(crate) fn map(&self) -> Arc<dyn MapService> {
+        self.map.clone()
+    }
+
+    /// Ends it cleanly.
+    pub(crate) async fn stop(self) {
+        self.locks.stop();
+        self.serving.stop(self.world.clock.now() + Duration::from_millis(500)).await;
+        self.lock_host.stop().await;
+        self.map_host.stop().await;
+    }
+}
+
+fn map_config(config: &config::Coordinator) -> MapConfig {
+    MapConfig {
+        cluster: config.client.cluster,
+        servers: config.servers.iter().map(|node| ServerId(*node)).collect(),
+        replication: config.replicas,
+        bits: GroupBits(GROUP_BITS),
+        lease: MapConfig::lease_for(config.client.lease),
+    }
+}
+
+/// Locks a role's directory: whoever holds it knows that the process before is dead.
+pub(crate) fn lock_dir(world: &World, dir: &Path) -> Outcome<Arc<dyn File>> {
+    let shown = dir.display();
+    world.disk.create_dir_all(dir).or_fail(Kind::Failed, || format!("cannot make {shown}"))?;
+    let file = world
+        .disk
+        .open(&dir.join("lock"), OpenMode::Create)
+        .or_fail(Kind::Failed, || format!("cannot open {shown}/lock"))?;
+    file.lock().or_fail(Kind::Failed, || {
+        format!("{shown} is in use by another process: stop that one first")
+    })?;
+    Ok(file)
+}

@@ -1,0 +1,175 @@
+//! A file-system client: a session with its clerk, the virtual disk, and the file system on both.
+//! Mounts serve it to the kernel; workers and tools use it as a library.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use blockstore::{
+    Fence, VirtualDisk,
+    client::{Client, ClientConfig},
+};
+use fs::{Fs, mkfs::Root};
+use lockservice::{Clerk, Locks as _, clerk, message::Kind as SessionKind};
+use serde_json::json;
+use world::{Task, World};
+
+use crate::{
+    failure::{Kind, OrFail as _, Outcome},
+    role::Access,
+};
+
+/// How often the numbers for `plumeria status` are refreshed.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// Who opens a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Tie {
+    kind: SessionKind,
+    owner: String,
+    mountpoint: Option<String>,
+    /// `plumeria dev` started it and stops it.
+    dev: bool,
+    /// Its older sessions are known to be dead.
+    replace: bool,
+}
+
+impl Tie {
+    /// A mount; one of `dev` proves by the lock of its data directory that its predecessor is dead.
+    pub(crate) fn mount(mountpoint: &Path, dev: bool) -> Self {
+        let shown = mountpoint.display().to_string();
+        let owner = if dev { "dev mount".to_owned() } else { format!("mount {shown}") };
+        Self { kind: SessionKind::Mount, owner, mountpoint: Some(shown), dev, replace: dev }
+    }
+
+    /// A worker, whose scratch directory is locked.
+    pub(crate) fn worker(node: u64) -> Self {
+        Self {
+            kind: SessionKind::Worker,
+            owner: format!("worker {node}"),
+            mountpoint: None,
+            dev: true,
+            replace: true,
+        }
+    }
+
+    /// A command that comes and goes.
+    pub(crate) fn tool(name: &str) -> Self {
+        let owner = format!("{name} {}", std::process::id());
+        Self { kind: SessionKind::Tool, owner, mountpoint: None, dev: false, replace: false }
+    }
+}
+
+/// A file system that is started but not mounted.
+pub(crate) struct FileSystem {
+    pub(crate) fs: Arc<Fs>,
+    reporter: Task,
+}
+
+impl FileSystem {
+    /// Opens a session and starts the file system under it; formats the volume if it is new.
+    pub(crate) async fn open(
+        world: &World,
+        access: &Access,
+        tie: Tie,
+        read_only: bool,
+        timeout: Duration,
+    ) -> Outcome<Self> {
+        let clerk = Self::clerk(world, access, &tie, true).await?;
+        let disk = disk(world, access, clerk.session().0).await?;
+        let cannot = || "cannot start the file system".to_owned();
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let root = Root { uid, gid, mode: 0o755 };
+        let deadline = world.clock.now() + timeout;
+        let formatted = world.until(deadline, fs::mkfs::format(world, &disk, root)).await;
+        formatted.or_fail(Kind::Unreachable, cannot)?.or_fail(Kind::Failed, cannot)?;
+        let config = fs::Config { read_only, ..fs::Config::default() };
+        let fs = Fs::new(world.clone(), disk.clone(), clerk.clone(), config);
+        let recovery = fs::Recovery::new(world.clone(), disk.clone());
+        clerk.attach(fs.clone(), Some(recovery));
+        let started = world.until(deadline, fs.start()).await;
+        started.or_fail(Kind::Unreachable, cannot)?.or_fail(Kind::Failed, cannot)?;
+        let report = report(world.clone(), fs.clone(), clerk, disk, tie);
+        let reporter = world.spawn("report", report);
+        Ok(Self { fs, reporter })
+    }
+
+    /// A session without a file system: for tools that only look.
+    pub(crate) async fn clerk(
+        world: &World,
+        access: &Access,
+        tie: &Tie,
+        able: bool,
+    ) -> Outcome<Arc<Clerk>> {
+        let config = clerk::Config {
+            owner: tie.owner.clone(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            kind: tie.kind,
+            able,
+            replace: tie.replace,
+            patience: None,
+        };
+        Clerk::open(world.clone(), access.locks.clone(), config)
+            .await
+            .or_fail(Kind::Unreachable, || "cannot open a session with the lock service".into())
+    }
+
+    /// Writes everything out and ends the session.
+    pub(crate) async fn close(self, world: &World, timeout: Duration) -> Outcome {
+        self.reporter.abort();
+        let cannot = || "cannot write everything back".to_owned();
+        let closed = world.until(world.clock.now() + timeout, self.fs.close()).await;
+        closed.or_fail(Kind::Failed, cannot)?.or_fail(Kind::Failed, cannot)
+    }
+
+    /// The file system's end was somebody else's business (a mount closes it).
+    pub(crate) fn leave(self) {
+        self.reporter.abort();
+    }
+}
+
+/// The virtual disk, for writes of `session`.
+pub(crate) async fn disk(
+    world: &World,
+    access: &Access,
+    session: u64,
+) -> Outcome<Arc<dyn VirtualDisk>> {
+    let settings = ClientConfig::new(Fence(session));
+    let disk = Client::open(world, access.map.clone(), Arc::new(access.lines.clone()), settings)
+        .await
+        .or_fail(Kind::Unreachable, || "cannot open the virtual disk".into())?;
+    Ok(disk)
+}
+
+/// Keeps the numbers that renewals carry fresh.
+async fn report(
+    world: World,
+    fs: Arc<Fs>,
+    clerk: Arc<Clerk>,
+    disk: Arc<dyn VirtualDisk>,
+    tie: Tie,
+) {
+    loop {
+        let (numbers, traffic) = (fs.numbers(), disk.traffic());
+        let report = json!({
+            "mountpoint": tie.mountpoint,
+            "pid": std::process::id(),
+            "dev": tie.dev,
+            "dirty_bytes": numbers.dirty_bytes,
+            "dirty_metadata_bytes": numbers.dirty_metadata,
+            "cached_bytes": numbers.cached_bytes,
+            "operations": numbers.operations,
+            "waits": numbers.waits,
+            "log_pushes": numbers.pushes,
+            "revocations": numbers.revocations,
+            "lock_messages": clerk.messages(),
+            "disk_requests": traffic.reads + traffic.writes + traffic.flushes + traffic.discards,
+            "reads": traffic.reads,
+            "read_bytes": traffic.read_bytes,
+            "writes": traffic.writes,
+            "written_bytes": traffic.written_bytes,
+            "flushes": traffic.flushes,
+            "discards": traffic.discards,
+        });
+        clerk.report(report.to_string());
+        world.clock.sleep(REPORT_EVERY).await;
+    }
+}
