@@ -1,0 +1,208 @@
+//! Two mounts of one volume: each sees what the other completed, and what needs no message sends
+//! none.
+#![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::{ME, Mount, ROOT, Volume};
+use fs::{Config, InodeNo, KernelCache, Node, RenameMode, SetAttributes};
+use lockservice::Locks;
+use parking_lot::Mutex;
+
+async fn two() -> (Volume, Mount, Mount) {
+    let volume = Volume::new().await;
+    let (a, b) = (volume.mount().await, volume.mount().await);
+    (volume, a, b)
+}
+
+async fn close(volume: Volume, a: Mount, b: Mount) {
+    a.fs.close().await.unwrap();
+    b.fs.close().await.unwrap();
+    volume.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_sizes_data_and_attributes_are_seen_at_once() {
+    let (volume, a, b) = two().await;
+    assert!(b.find(ROOT, "f").await.is_none());
+    let ino = a.file(ROOT, "f", b"first").await;
+    assert_eq!(b.find(ROOT, "f").await.unwrap().attributes.size, 5);
+    assert_eq!(b.content(ino).await, b"first");
+    b.fs.write(ino, 2, Bytes::from_static(b"----longer")).await.unwrap();
+    assert_eq!(a.content(ino).await, b"fi----longer");
+    let set = SetAttributes { mode: Some(0o600), size: Some(3), ..SetAttributes::default() };
+    a.fs.setattr(ino, set).await.unwrap();
+    let seen = b.fs.getattr(ino).await.unwrap().attributes;
+    assert_eq!((seen.mode, seen.size), (0o600, 3));
+    assert_eq!(b.content(ino).await, b"fi-");
+    b.fs.rename(ROOT, b"f", ROOT, b"g", RenameMode::Replace).await.unwrap();
+    assert!(a.find(ROOT, "f").await.is_none());
+    assert_eq!(a.names(ROOT).await, ["g"]);
+    a.fs.unlink(ROOT, b"g").await.unwrap();
+    assert!(b.names(ROOT).await.is_empty());
+    // Nobody has it open: it is gone, or about to go.
+    let gone = b.fs.getattr(ino).await;
+    assert!(gone.as_ref().map_or(true, |entry| entry.attributes.nlink == 0), "{gone:?}");
+    close(volume, a, b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_make_and_remove_in_one_directory() {
+    let (volume, a, b) = two().await;
+    let dir = a.dir(ROOT, "d").await;
+    for i in 0..100 {
+        a.file(dir, &format!("a{i}"), b"from a").await;
+        b.file(dir, &format!("b{i}"), b"from b").await;
+    }
+    assert_eq!(a.names(dir).await.len(), 200);
+    assert_eq!(a.names(dir).await, b.names(dir).await);
+    for i in 0..100 {
+        a.fs.unlink(dir, format!("b{i}").as_bytes()).await.unwrap();
+        let found = b.find(dir, &format!("a{i}")).await.unwrap().attributes.ino;
+        assert_eq!(b.content(found).await, b"from a");
+        b.fs.unlink(dir, format!("a{i}").as_bytes()).await.unwrap();
+    }
+    b.fs.rmdir(ROOT, b"d").await.unwrap();
+    assert!(a.find(ROOT, "d").await.is_none());
+    close(volume, a, b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn appends_of_two_mounts_never_overwrite_each_other() {
+    let (volume, a, b) = two().await;
+    let ino = a.file(ROOT, "log", b"").await;
+    let writer = |fs: Arc<fs::Fs>, line: &'static [u8]| async move {
+        for _ in 0..100 {
+            fs.append(ino, Bytes::from_static(line)).await.unwrap();
+        }
+    };
+    let one = tokio::spawn(writer(Arc::clone(&a.fs), b"aaaaaaaaaaaaaaaa\n"));
+    let two = tokio::spawn(writer(Arc::clone(&b.fs), b"bbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n"));
+    one.await.unwrap();
+    two.await.unwrap();
+    let all = a.content(ino).await;
+    assert!(all == b.content(ino).await);
+    let lines: Vec<&[u8]> = all.split_inclusive(|byte| *byte == b'\n').collect();
+    assert_eq!(lines.len(), 200);
+    assert!(lines.iter().all(|line| line.iter().all(|c| *c == line[0] || *c == b'\n')));
+    close(volume, a, b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_in_its_own_segment_sends_no_message() {
+    let volume = Volume::new().await;
+    let m = volume.mount().await;
+    m.file(ROOT, "warm", b"up").await;
+    m.fs.sync().await.unwrap();
+    let before = m.clerk.messages();
+    let dir = m.dir(ROOT, "d").await;
+    for i in 0..1000 {
+        m.file(dir, &format!("f{i}"), &[1; 4096]).await;
+    }
+    for i in 0..500 {
+        let (old, new) = (format!("f{i}"), format!("g{i}"));
+        m.fs.rename(dir, old.as_bytes(), dir, new.as_bytes(), RenameMode::Replace).await.unwrap();
+        m.fs.unlink(dir, new.as_bytes()).await.unwrap();
+    }
+    m.fs.make(dir, b"s", Node::symlink(Bytes::from_static(b"t")), ME).await.unwrap();
+    m.fs.sync().await.unwrap();
+    assert_eq!(m.clerk.messages() - before, 0);
+    m.fs.close().await.unwrap();
+    volume.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_to_the_disk_grow_with_bytes_not_with_files() {
+    let volume = Volume::new().await;
+    let m = volume.mount().await;
+    m.file(ROOT, "warm", b"up").await;
+    m.fs.sync().await.unwrap();
+    let before = m.disk.traffic();
+    let began = std::time::Instant::now();
+    for i in 0..5000 {
+        let name = format!("file-{i}");
+        let entry = m.fs.create(ROOT, name.as_bytes(), 0o644, ME).await.unwrap();
+        let data = Bytes::from(vec![1; 4096]);
+        m.fs.write(entry.attributes.ino, 0, data).await.unwrap();
+        m.fs.release(entry.attributes.ino);
+    }
+    let each = began.elapsed() / 5000;
+    m.fs.sync().await.unwrap();
+    let after = m.disk.traffic();
+    println!("{each:?} for create + write + close, {before:?} -> {after:?}");
+    let reads = after.reads - before.reads;
+    assert!(reads < 16, "{reads} reads: one for the bitmap of each class, none for a file");
+    let writes = after.writes - before.writes;
+    assert!(writes < 60, "{writes} writes for 5,000 files");
+    assert!(each < Duration::from_micros(100), "{each:?}");
+    m.fs.close().await.unwrap();
+    volume.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_cache_holds_its_cap_and_loses_nothing() {
+    let volume = Volume::new().await;
+    let config = Config { cache_bytes: 4 << 20, ..Config::default() };
+    let m = volume.mount_with(config).await;
+    let content = |i: u32| vec![i as u8; 70_000];
+    let mut inos = Vec::new();
+    for i in 0..300 {
+        inos.push(m.file(ROOT, &format!("f{i}"), &content(i)).await);
+    }
+    for (i, ino) in inos.iter().enumerate() {
+        assert!(m.content(*ino).await == content(i as u32), "file {i}");
+        let cached = m.fs.numbers().cached_bytes;
+        assert!(cached < (4 << 20) + (2 << 20), "{cached} bytes are cached");
+    }
+    m.fs.close().await.unwrap();
+    volume.check().await;
+}
+
+/// Notes what the kernel was told to forget.
+#[derive(Default)]
+struct Kernel {
+    told: Mutex<Vec<(InodeNo, &'static str)>>,
+    all: AtomicU64,
+}
+
+#[async_trait]
+impl KernelCache for Kernel {
+    async fn drop_pages(&self, ino: InodeNo, _offset: u64, _length: u64) {
+        self.told.lock().push((ino, "pages"));
+    }
+    async fn drop_attributes(&self, ino: InodeNo) {
+        self.told.lock().push((ino, "attributes"));
+    }
+    async fn drop_names(&self, directory: InodeNo) {
+        self.told.lock().push((directory, "names"));
+    }
+    async fn drop_all(&self) {
+        self.all.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_kernel_is_told_before_a_lock_goes_and_not_when_it_is_only_shared() {
+    let (volume, a, b) = two().await;
+    let ino = a.file(ROOT, "f", b"one").await;
+    let kernel = Arc::new(Kernel::default());
+    a.fs.attach_kernel(Arc::clone(&kernel) as _);
+    assert_eq!(b.content(ino).await, b"one");
+    assert!(kernel.told.lock().is_empty(), "a reader takes nothing away");
+    b.fs.write(ino, 0, Bytes::from_static(b"two")).await.unwrap();
+    assert!(kernel.told.lock().contains(&(ino, "pages")));
+    b.fs.make(ROOT, b"g", Node::file(0o600), ME).await.unwrap();
+    assert!(kernel.told.lock().contains(&(ROOT, "names")));
+    assert_eq!(a.content(ino).await, b"two");
+    close(volume, a, b).await;
+}

@@ -1,0 +1,113 @@
+//! What survives: power loss of all servers, the death of a mount, a lost lease.
+#![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
+
+mod common;
+
+use bytes::Bytes;
+use common::{ME, ROOT, Volume, errno};
+use fs::{Node, RenameMode, SetAttributes};
+use lockservice::Locks;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fsync_acknowledged_survives_the_mount_and_a_power_loss() {
+    let volume = Volume::new().await;
+    let m = volume.mount().await;
+    let dir = m.dir(ROOT, "d").await;
+    let mut synced = Vec::new();
+    for i in 0..40_u8 {
+        let ino = m.file(dir, &format!("f{i}"), &vec![i; 1000 * i as usize + 1]).await;
+        if i % 2 == 0 {
+            m.fs.fsync(ino).await.unwrap();
+            synced.push((i, ino));
+        }
+    }
+    m.fs.rename(dir, b"f0", ROOT, b"moved", RenameMode::Replace).await.unwrap();
+    m.fs.fsyncdir(ROOT).await.unwrap();
+    m.file(dir, "never synced", b"x").await;
+    let dead = m.clerk.session();
+    m.clerk.abandon();
+    volume.disk.crash(7);
+
+    let other = volume.mount().await;
+    volume.locks.kill(dead).await.unwrap();
+    for (i, ino) in synced {
+        assert!(other.content(ino).await == vec![i; 1000 * i as usize + 1], "file {i}");
+    }
+    assert!(other.find(dir, "f0").await.is_none());
+    assert!(other.find(ROOT, "moved").await.is_some());
+    assert_eq!(errno(m.fs.fsync(dir).await), 5);
+    other.file(dir, "new", b"after").await;
+    other.fs.close().await.unwrap();
+    volume.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_request_leaves_a_volume_that_is_whole() {
+    for cut in (0..60).chain((60..200).step_by(7)) {
+        let volume = Volume::new().await;
+        let m = volume.mount().await;
+        volume.disk.break_after(cut);
+        let work = async {
+            let size = SetAttributes { size: Some(100), ..SetAttributes::default() };
+            for i in 0..12_u8 {
+                let dir = m.fs.make(ROOT, &[b'd', i + 65], Node::directory(0o755), ME).await?;
+                let dir = dir.attributes.ino;
+                let file = m.fs.create(dir, b"f", 0o644, ME).await?.attributes.ino;
+                m.fs.write(file, 0, Bytes::from(vec![i; 9000])).await?;
+                m.fs.release(file);
+                m.fs.fsync(file).await?;
+                m.fs.setattr(file, size).await?;
+                m.fs.rename(dir, b"f", ROOT, &[b'f', i + 65], RenameMode::Replace).await?;
+                m.fs.unlink(ROOT, &[b'f', i + 64])
+                    .await
+                    .or_else(|error| if error.errno() == 2 { Ok(()) } else { Err(error) })?;
+                m.fs.sync().await?;
+            }
+            Ok::<_, fs::Error>(())
+        };
+        // A disk that does not answer makes the work wait for ever; the crash ends it.
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(300), work).await;
+        let dead = m.clerk.session();
+        m.clerk.abandon();
+        volume.disk.fence(blockstore::Fence(dead.0));
+        volume.disk.crash(cut);
+        let other = volume.mount().await;
+        volume.locks.kill(dead).await.unwrap();
+        for name in other.names(ROOT).await {
+            let ino = other.find(ROOT, &name).await.unwrap().attributes.ino;
+            if name.starts_with('f') {
+                let fill = name.as_bytes()[1] - 65;
+                let content = other.content(ino).await;
+                assert!(content.iter().all(|byte| *byte == fill), "cut {cut}: {name}");
+            }
+        }
+        other.file(ROOT, "after", b"the crash").await;
+        other.fs.sync().await.unwrap();
+        other.fs.close().await.unwrap();
+        volume.check().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mount_that_lost_its_lease_fails_every_call() {
+    let volume = Volume::new().await;
+    let m = volume.mount().await;
+    let ino = m.file(ROOT, "f", b"x").await;
+    let other = volume.mount().await;
+    volume.locks.kill(m.clerk.session()).await.unwrap();
+    // The other mount gets the locks only when the first was told or fenced.
+    assert!(other.find(ROOT, "f").await.is_none(), "it was never synced");
+    let mut failed = false;
+    for _ in 0..1000 {
+        failed = m.fs.getattr(ino).await.is_err();
+        if failed {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(failed);
+    assert_eq!(errno(m.fs.write(ino, 0, Bytes::from_static(b"y")).await), 5);
+    assert_eq!(errno(m.fs.fsync(ino).await), 5);
+    other.fs.close().await.unwrap();
+    volume.check().await;
+}
