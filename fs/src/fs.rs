@@ -116,12 +116,15 @@ impl Fs {
             if let Some(error) = &state.dead {
                 return if *error == Error::Closed { Ok(()) } else { Err(error.clone()) };
             }
-            state.closing = true;
             // Handles that are still open here end with the mount.
             let nameless = std::mem::take(&mut state.nameless);
             state.opens.clear();
             state.orphans.extend(nameless);
         }
+        if let Err(error) = self.reap_once().await {
+            tracing::warn!(%error, "orphans are left to the next mount");
+        }
+        self.state.lock().closing = true;
         let flushed = self.write_out_all().await;
         let closed = self.locks.close().await;
         self.state.lock().dead.get_or_insert(Error::Closed);

@@ -1,9 +1,9 @@
 //! Listing directories, with attributes where they can be had cheaply.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use lockservice::{Mode, Name};
+use lockservice::{Mode, Name, Span};
 
 use super::kind_of;
 use crate::{
@@ -13,6 +13,13 @@ use crate::{
     layout::{hash::NameHash, inode::FileType},
     tx::Stop,
 };
+
+/// Inodes that lie so near to each other are locked together, those between them, too.
+const NEAR: u64 = 32;
+/// Stretches shorter than this are left to the look-ups that follow.
+const FEW: u64 = 4;
+/// How long a listing waits for attributes.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Cookies of `.` and `..`; hashes are larger.
 const DOT: u64 = 1;
@@ -82,7 +89,7 @@ impl Fs {
             .filter(|lock| self.locks.held(*lock, Mode::Shared).is_none())
             .collect();
         if !unheld.is_empty() {
-            self.locks.hint(&unheld, Mode::Shared).await?;
+            self.ask_for(unheld).await?;
         }
         let mut found = self.present(&inos).await?;
         if found.len() < inos.len() {
@@ -99,6 +106,39 @@ impl Fs {
         let mut state = self.state.lock();
         for ino in listed {
             *state.lookups.entry(ino).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Asks for the shared locks of many inodes: in one message for what is free; and for what
+    /// another mount holds, because it made these files, in one request for each stretch, so that
+    /// it flushes once and not once a file. Who does not get them gets no attributes.
+    async fn ask_for(&self, unheld: Vec<Name>) -> Result<(), Error> {
+        self.locks.hint(&unheld, Mode::Shared).await?;
+        let mut missing: Vec<Name> = unheld
+            .into_iter()
+            .filter(|lock| self.locks.held(*lock, Mode::Shared).is_none())
+            .collect();
+        missing.sort_unstable();
+        let mut stretches: Vec<(Name, Name)> = Vec::new();
+        for name in missing {
+            match stretches.last_mut() {
+                Some((_, last)) if name.0 - last.0 <= NEAR => *last = name,
+                _ => stretches.push((name, name)),
+            }
+        }
+        for (first, last) in stretches {
+            if first.0 + FEW > last.0 {
+                continue;
+            }
+            let Some(span) = Span::new(first, Name(last.0 + 1)) else { continue };
+            let deadline = self.world.clock.now() + PATIENCE;
+            // Without them the kernel asks again, name by name.
+            if let Ok(Ok(pin)) =
+                self.world.until(deadline, self.locks.acquire(span, span, Mode::Shared)).await
+            {
+                self.state.lock().gates.lift(pin.held.span, pin.held.mode);
+            }
         }
         Ok(())
     }

@@ -22,40 +22,44 @@ const PIECE: usize = 1 << 20;
 /// Writes under way at one time.
 const PARALLEL: usize = 16;
 
+/// What came of an attempt to append.
+enum Turn {
+    /// There was nothing to append.
+    Nothing,
+    /// All changes up to this one; the place to push.
+    Appended(u64, Lsn),
+    /// The log must be cut first.
+    NoRoom,
+    /// The lease has no margin at the moment: it is renewed, or the mount fails.
+    NotNow,
+}
+
 impl Fs {
     /// Pushes what was changed up to now.
     pub(super) async fn push_once(&self) -> Result<(), Error> {
         let Some(log) = self.log() else { return Ok(()) };
         // A record that goes on while this one is pushed must not be written in place before.
         let mut turn = self.log_turn.lock().await;
-        loop {
-            {
-                let mut state = self.state.lock();
-                if state.changed_bytes == 0 {
-                    state.pushed = state.serial;
-                    drop(state);
+        let (serial, lsn) = loop {
+            match self.append_changes(&log)? {
+                Turn::Nothing => {
                     self.signals.settled.notify_waiters();
                     return Ok(());
                 }
+                Turn::Appended(serial, lsn) => break (serial, lsn),
+                Turn::NoRoom => {
+                    drop(turn);
+                    self.home_once().await?;
+                }
+                Turn::NotNow => {
+                    drop(turn);
+                    self.world.clock.sleep(super::REST).await;
+                    if let Some(error) = &self.state.lock().dead {
+                        return Err(error.clone());
+                    }
+                }
             }
-            if log.room(Purpose::Operation) >= MAX_RECORD as u64 {
-                break;
-            }
-            drop(turn);
-            self.home_once().await?;
             turn = self.log_turn.lock().await;
-        }
-        let (serial, lsn) = {
-            let mut state = self.state.lock();
-            let begin = log.end();
-            let record = self.take_changes(&mut state, begin);
-            let lsn = match log.append(&record, Purpose::WriteOut) {
-                Ok(lsn) => lsn,
-                Err(Refused::Full) => return Err(Error::Damaged("the log has no room".into())),
-                Err(Refused::Failed(error)) => return Err(error),
-            };
-            state.counters.pushes += 1;
-            (state.serial, lsn)
         };
         self.push_log(&log, lsn).await?;
         {
@@ -68,6 +72,41 @@ impl Fs {
             self.signals.home.notify_one();
         }
         Ok(())
+    }
+
+    /// Appends all changes up to now to the log.
+    fn append_changes(&self, log: &Log) -> Result<Turn, Error> {
+        let mut state = self.state.lock();
+        if state.changed_bytes == 0 {
+            state.pushed = state.serial;
+            return Ok(Turn::Nothing);
+        }
+        if log.room(Purpose::Operation) < MAX_RECORD as u64 {
+            return Ok(Turn::NoRoom);
+        }
+        if !self.may_log(&state) {
+            return Ok(Turn::NotNow);
+        }
+        let begin = log.end();
+        let record = self.take_changes(&mut state, begin);
+        let lsn = match log.append(&record, Purpose::WriteOut) {
+            Ok(lsn) => lsn,
+            Err(Refused::Full) => return Err(Error::Damaged("the log has no room".into())),
+            Err(Refused::Failed(error)) => return Err(error),
+        };
+        state.counters.pushes += 1;
+        Ok(Turn::Appended(state.serial, lsn))
+    }
+
+    /// Whether everything that was changed is held, as it must be: a lease without margin says no
+    /// until it is renewed.
+    fn may_log(&self, state: &State) -> bool {
+        let pages = state.changed_pages.iter().filter_map(|at| state.pages.get(at));
+        let inodes = state.changed_inodes.iter().filter(|ino| state.inodes.contains_key(ino));
+        inodes
+            .map(|ino| ino.lock())
+            .chain(pages.map(|page| page.lock))
+            .all(|lock| self.locks.held(lock, Mode::Exclusive).is_some())
     }
 
     async fn push_log(&self, log: &Log, lsn: Lsn) -> Result<(), Error> {

@@ -33,7 +33,7 @@ struct Loss {
 
 impl Fs {
     /// Frees a batch of orphans, and what truncated files have behind their ends.
-    pub(super) async fn reap_once(&self) -> Result<(), Error> {
+    pub(crate) async fn reap_once(&self) -> Result<(), Error> {
         loop {
             let batch: Vec<InodeNo> = {
                 let state = self.state.lock();
