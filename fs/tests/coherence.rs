@@ -1,6 +1,10 @@
 //! Two mounts of one volume: each sees what the other completed, and what needs no message sends
 //! none.
-#![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests drive the real machine, and an error fails them"
+)]
 
 mod common;
 

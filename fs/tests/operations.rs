@@ -1,5 +1,4 @@
 //! Each operation on one mount: what it does, and what it refuses.
-#![expect(clippy::too_many_lines, reason = "a test tells one story from top to bottom")]
 
 mod common;
 

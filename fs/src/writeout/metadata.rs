@@ -117,7 +117,7 @@ impl Fs {
             };
             match error {
                 Error::Disk(blockstore::Error::Stalled { .. } | blockstore::Error::Unreachable) => {
-                    tracing::warn!(%error, "the disk does not answer; the log waits")
+                    tracing::warn!(%error, "the disk does not answer; the log waits");
                 }
                 Error::Disk(blockstore::Error::Fenced(_)) => return Err(Error::Expired),
                 error => return Err(error),
