@@ -43,9 +43,13 @@ impl Cluster {
     pub(crate) async fn mount_with(&self, owner: &str, patience: Duration) -> Mount {
         let clerk = self.locks.open(owner).await.unwrap();
         let disk = self.disk.open(Fence(clerk.session().0));
-        // Some caches are so small that clean pages go and dirty ones must be written early.
-        let cache_bytes = if self.seed.is_multiple_of(3) { 2 << 20 } else { 64 << 20 };
-        let config = Config { cache_bytes, patience, ..Config::default() };
+        let mut config = Config { patience, ..Config::default() };
+        // Some caches are so small that clean pages go and dirty ones must be written early; some
+        // logs are pushed all the time.
+        config.cache_bytes = [512 << 10, 2 << 20, 64 << 20, 64 << 20][self.seed as usize % 4];
+        if self.seed % 8 > 3 {
+            config.log_push_after = Duration::from_millis(2);
+        }
         let fs =
             Fs::new(self.world.clone(), Arc::clone(&disk) as _, Arc::clone(&clerk) as _, config);
         let recovery = Recovery::new(self.world.clone(), disk);

@@ -1,24 +1,35 @@
 //! Whether what a recovery left is a state that the model passed through, not before the last sync.
 //!
+//! What other mounts did stays in any case: before they saw anything of the dead one's, it was
+//! written out.
+//!
 //! Names, kinds, links, modes and owners enter the log in the order of the operations, so the tree
 //! must be exactly that of one moment. Content is written back on its own: each byte of a file
 //! must be one that it had since the file was last synced.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fs::{InodeNo, Kind, Lookup};
 
 use crate::{
     cluster::Mount,
-    drive::{Facts, facts_in, facts_of},
+    drive::{Facts, expected, facts_in, facts_of},
     model::{Id, Model},
     plan::Plan,
 };
 
-/// The states of a model, one after each operation.
+/// What happened before a mount died.
 pub(crate) struct History {
+    /// The states of the model, one after each operation.
     states: Vec<Model>,
-    /// The tree is at least as new as this state.
+    /// The operations: by whom, what, and the number that a new node got.
+    steps: Vec<(usize, Plan, Id)>,
+    /// Who died.
+    dead: usize,
+    /// What the dead did up to here was synced.
     floor: usize,
     /// The content of a node is at least as new as this state.
     synced: BTreeMap<Id, usize>,
@@ -36,20 +47,29 @@ struct Found {
 }
 
 impl History {
-    pub(crate) fn begin(model: &Model) -> Self {
-        Self { states: vec![model.clone()], floor: 0, synced: BTreeMap::new() }
+    pub(crate) fn begin(model: &Model, dead: usize) -> Self {
+        let states = vec![model.clone()];
+        Self { states, steps: Vec::new(), dead, floor: 0, synced: BTreeMap::new() }
     }
 
-    /// `plan` was done, or failed for the disk's sake, and led to `model`.
-    pub(crate) fn add(&mut self, model: &Model, plan: &Plan, done: bool) {
+    /// An operation was done, or failed for the disk's sake, and led from `before` to `model`.
+    pub(crate) fn add(
+        &mut self,
+        before: &Model,
+        model: &Model,
+        (who, plan): (usize, &Plan),
+        done: bool,
+    ) {
         let now = self.states.len();
         self.states.push(model.clone());
+        self.steps.push((who, plan.clone(), before.next));
+        let mine = who == self.dead;
         match plan {
             Plan::Fsync(id) if done => {
-                self.floor = now;
+                self.floor = if mine { now } else { self.floor };
                 self.synced.insert(*id, now);
             }
-            Plan::Sync if done => {
+            Plan::Sync if done && mine => {
                 self.floor = now;
                 self.synced.extend(model.nodes.keys().map(|id| (*id, now)));
             }
@@ -61,40 +81,96 @@ impl History {
     pub(crate) async fn judge(self, mount: &Mount, life: u32) -> Model {
         let found = walk(mount).await;
         let shape = shape_of(&found);
-        let matching =
-            (self.floor..self.states.len()).rev().find(|k| shape_in(&self.states[*k]) == shape);
-        let Some(k) = matching else {
-            let newest = shape_in(&self.states[self.states.len() - 1]);
-            let floor = shape_in(&self.states[self.floor]);
-            panic!(
-                "life {life}: the tree is of no moment since the last sync ({} to {})\n found, not newest: {:#?}\n newest, not found: {:#?}\n synced, not found: {:#?}",
-                self.floor,
-                self.states.len() - 1,
-                minus(&shape, &newest),
-                minus(&newest, &shape),
-                minus(&floor, &shape),
-            );
-        };
-        let mut model = self.states[k].clone();
-        let ids: BTreeMap<Vec<u8>, Id> = model.tree().into_iter().collect();
+        let inodes: BTreeSet<InodeNo> = found.iter().map(|found| found.ino).collect();
+        let mut contents = BTreeMap::new();
         for found in found.iter().filter(|found| found.facts.kind == Kind::File) {
-            let id = ids[&found.path];
             let content = mount.fs.read(found.ino, 0, 4 << 20).await.unwrap().concat();
             assert_eq!(Some(content.len() as u64), found.facts.size);
-            self.judge_content(id, &found.path, &content);
-            model.node(id).content = Arc::new(content);
+            contents.insert(found.path.clone(), Arc::new(content));
+        }
+        let mut wrong = None;
+        let mut right = None;
+        for k in (self.floor..self.states.len()).rev() {
+            let Some(model) = self.without_what_came_after(k) else { continue };
+            let named = model.nodes.values().filter(|node| node.links > 0).count();
+            if named != inodes.len() || shape_in(&model) != shape {
+                continue;
+            }
+            // Two moments may have the same tree, and another file in one place of it.
+            match self.judge_contents(&model, &contents) {
+                Ok(()) => {
+                    right = Some(model);
+                    break;
+                }
+                Err(error) => wrong = Some(error),
+            }
+        }
+        let Some(mut model) = right else { self.explain(life, &shape, wrong) };
+        for (path, id) in model.tree() {
+            if let Some(content) = contents.get(&path) {
+                model.node(id).content = Arc::clone(content);
+            }
         }
         let all: Vec<Id> = model.nodes.keys().copied().collect();
         for id in all {
             let node = model.node(id);
-            node.opens.clear();
+            node.opens.remove(&self.dead);
             node.mtime = None;
             model.collect(id);
         }
         model
     }
 
-    fn judge_content(&self, id: Id, path: &[u8], content: &[u8]) {
+    /// The model if the dead had done nothing after state `k` and all others the same; `None` if
+    /// they could not have.
+    fn without_what_came_after(&self, k: usize) -> Option<Model> {
+        let mut model = self.states[k].clone();
+        for (who, plan, next) in &self.steps[k..] {
+            if *who == self.dead {
+                continue;
+            }
+            if !plan.nodes().iter().all(|id| model.nodes.contains_key(id)) {
+                return None;
+            }
+            model.next = *next;
+            // What others were refused changes nothing.
+            let _ = expected(&mut model, *who, plan);
+        }
+        model.next = self.states[self.states.len() - 1].next;
+        Some(model)
+    }
+
+    fn explain(&self, life: u32, shape: &Shape, wrong: Option<String>) -> ! {
+        if let Some(wrong) = wrong {
+            panic!("life {life}: {wrong}");
+        }
+        let newest = shape_in(&self.states[self.states.len() - 1]);
+        let floor = shape_in(&self.states[self.floor]);
+        panic!(
+            "life {life}: the tree is of no moment since the last sync ({} to {})\n found, not newest: {:#?}\n newest, not found: {:#?}\n synced, not found: {:#?}",
+            self.floor,
+            self.states.len() - 1,
+            minus(shape, &newest),
+            minus(&newest, shape),
+            minus(&floor, shape),
+        );
+    }
+
+    fn judge_contents(
+        &self,
+        model: &Model,
+        contents: &BTreeMap<Vec<u8>, Arc<Vec<u8>>>,
+    ) -> Result<(), String> {
+        for (path, id) in model.tree() {
+            if let Some(content) = contents.get(&path) {
+                self.judge_content(id, content)
+                    .map_err(|error| format!("{}: {error}", String::from_utf8_lossy(&path)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_content(&self, id: Id, content: &[u8]) -> Result<(), String> {
         let from = self.synced.get(&id).copied().unwrap_or(0);
         let mut versions: Vec<&Arc<Vec<u8>>> = Vec::new();
         for node in self.states[from..].iter().filter_map(|state| state.nodes.get(&id)) {
@@ -102,17 +178,16 @@ impl History {
                 versions.push(&node.content);
             }
         }
-        let path = String::from_utf8_lossy(path);
         let sizes: Vec<usize> = versions.iter().map(|v| v.len()).collect();
-        assert!(
-            sizes.contains(&content.len()),
-            "{path}: {} bytes, none of {sizes:?}",
-            content.len()
-        );
-        for (i, byte) in content.iter().enumerate() {
-            let right = versions.iter().any(|v| v.get(i).copied().unwrap_or(0) == *byte);
-            assert!(right, "{path}: byte {i} is {byte}, which it never was; sizes {sizes:?}");
+        if !sizes.contains(&content.len()) {
+            return Err(format!("{} bytes, none of {sizes:?}", content.len()));
         }
+        for (i, byte) in content.iter().enumerate() {
+            if !versions.iter().any(|v| v.get(i).copied().unwrap_or(0) == *byte) {
+                return Err(format!("byte {i} is {byte}, which it never was; sizes {sizes:?}"));
+            }
+        }
+        Ok(())
     }
 }
 

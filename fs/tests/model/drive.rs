@@ -115,9 +115,9 @@ impl Player {
     async fn step(&mut self, who: usize, plan: &Plan) -> bool {
         let before = self.model.clone();
         let mut real = self.real(who, plan).await;
-        let expected = self.expected(who, plan);
+        let expected = expected(&mut self.model, who, plan);
         if let Some(history) = &mut self.history {
-            history.add(&self.model, plan, real.is_ok());
+            history.add(&before, &self.model, (who, plan), real.is_ok());
             if real == Err(EIO) {
                 return false;
             }
@@ -322,94 +322,6 @@ impl Player {
         Ok(Answer::Names(names))
     }
 
-    fn expected(&mut self, who: usize, plan: &Plan) -> Outcome {
-        let model = &mut self.model;
-        let facts = |model: &Model, id| Ok(Answer::Facts(facts_in(model, id)));
-        match plan {
-            Plan::Lookup(directory, name) => match model.lookup(*directory, name)? {
-                Some(id) => facts(model, id),
-                None => Ok(Answer::Absent),
-            },
-            Plan::Make { directory, name, kind, mode, target } => {
-                let id = model.make(*directory, name, *kind, *mode, target)?;
-                facts(model, id)
-            }
-            Plan::Create { directory, name } => {
-                let id = model.make(*directory, name, Kind::File, 0o644, b"")?;
-                facts(model, id)
-            }
-            Plan::Link(id, directory, name) => {
-                model.link(*id, *directory, name)?;
-                facts(model, *id)
-            }
-            Plan::Unlink(directory, name) => model.unlink(*directory, name).map(|()| Answer::Done),
-            Plan::Rmdir(directory, name) => model.rmdir(*directory, name).map(|()| Answer::Done),
-            Plan::Rename(from, to, mode) => {
-                model.rename((from.0, &from.1), (to.0, &to.1), *mode).map(|()| Answer::Done)
-            }
-            Plan::List(directory) => {
-                let kinds = model.get(*directory).entries.iter();
-                let names = kinds.map(|(name, id)| (name.clone(), model.get(*id).kind)).collect();
-                Ok(Answer::Names(names))
-            }
-            _ => self.expected_on_inode(who, plan),
-        }
-    }
-
-    fn expected_on_inode(&mut self, who: usize, plan: &Plan) -> Outcome {
-        let model = &mut self.model;
-        let facts = |model: &Model, id| Ok(Answer::Facts(facts_in(model, id)));
-        match plan {
-            Plan::Write { id, offset, length, fill } => {
-                model.write(*id, *offset, &vec![*fill; *length]);
-                Ok(Answer::Done)
-            }
-            Plan::Append { id, length, fill } => {
-                let end = model.get(*id).content.len() as u64;
-                model.write(*id, end, &vec![*fill; *length]);
-                Ok(Answer::Offset(end))
-            }
-            Plan::Read(id, offset, length) => {
-                let content = &model.get(*id).content;
-                let from = content.len().min(*offset as usize);
-                let to = content.len().min(from + *length as usize);
-                Ok(Answer::Content(content[from..to].to_vec()))
-            }
-            Plan::Truncate(id, size) => {
-                model.truncate(*id, *size);
-                facts(model, *id)
-            }
-            Plan::Chmod(id, mode, owner) => {
-                let node = model.node(*id);
-                (node.mode, node.uid, node.gid) = (*mode, *owner, owner + 1);
-                facts(model, *id)
-            }
-            Plan::Utimes(id, seconds) => {
-                model.node(*id).mtime = Some(*seconds);
-                facts(model, *id)
-            }
-            Plan::Readlink(id) => match model.get(*id).kind {
-                Kind::Symlink => Ok(Answer::Content(model.get(*id).target.clone())),
-                _ => Err(EINVAL),
-            },
-            Plan::Open(id) => {
-                *model.node(*id).opens.entry(who).or_default() += 1;
-                Ok(Answer::Done)
-            }
-            Plan::Release(id) => {
-                let opens = &mut model.node(*id).opens;
-                if let Some(times) = opens.get_mut(&who) {
-                    *times -= 1;
-                }
-                opens.retain(|_, times| *times > 0);
-                model.collect(*id);
-                Ok(Answer::Done)
-            }
-            Plan::Stat(id) => facts(model, *id),
-            _ => Ok(Answer::Done),
-        }
-    }
-
     /// Everything that can be reached is, on every mount, what the model says.
     pub(crate) async fn compare_all(&mut self) {
         for who in 0..self.mounts.len() {
@@ -424,6 +336,93 @@ impl Player {
                 };
             }
         }
+    }
+}
+
+/// Does `plan` for mount `who` on `model` and answers what it should.
+pub(crate) fn expected(model: &mut Model, who: usize, plan: &Plan) -> Outcome {
+    let facts = |model: &Model, id| Ok(Answer::Facts(facts_in(model, id)));
+    match plan {
+        Plan::Lookup(directory, name) => match model.lookup(*directory, name)? {
+            Some(id) => facts(model, id),
+            None => Ok(Answer::Absent),
+        },
+        Plan::Make { directory, name, kind, mode, target } => {
+            let id = model.make(*directory, name, *kind, *mode, target)?;
+            facts(model, id)
+        }
+        Plan::Create { directory, name } => {
+            let id = model.make(*directory, name, Kind::File, 0o644, b"")?;
+            facts(model, id)
+        }
+        Plan::Link(id, directory, name) => {
+            model.link(*id, *directory, name)?;
+            facts(model, *id)
+        }
+        Plan::Unlink(directory, name) => model.unlink(*directory, name).map(|()| Answer::Done),
+        Plan::Rmdir(directory, name) => model.rmdir(*directory, name).map(|()| Answer::Done),
+        Plan::Rename(from, to, mode) => {
+            model.rename((from.0, &from.1), (to.0, &to.1), *mode).map(|()| Answer::Done)
+        }
+        Plan::List(directory) => {
+            let kinds = model.get(*directory).entries.iter();
+            let names = kinds.map(|(name, id)| (name.clone(), model.get(*id).kind)).collect();
+            Ok(Answer::Names(names))
+        }
+        _ => expected_on_inode(model, who, plan),
+    }
+}
+
+fn expected_on_inode(model: &mut Model, who: usize, plan: &Plan) -> Outcome {
+    let facts = |model: &Model, id| Ok(Answer::Facts(facts_in(model, id)));
+    match plan {
+        Plan::Write { id, offset, length, fill } => {
+            model.write(*id, *offset, &vec![*fill; *length]);
+            Ok(Answer::Done)
+        }
+        Plan::Append { id, length, fill } => {
+            let end = model.get(*id).content.len() as u64;
+            model.write(*id, end, &vec![*fill; *length]);
+            Ok(Answer::Offset(end))
+        }
+        Plan::Read(id, offset, length) => {
+            let content = &model.get(*id).content;
+            let from = content.len().min(*offset as usize);
+            let to = content.len().min(from + *length as usize);
+            Ok(Answer::Content(content[from..to].to_vec()))
+        }
+        Plan::Truncate(id, size) => {
+            model.truncate(*id, *size);
+            facts(model, *id)
+        }
+        Plan::Chmod(id, mode, owner) => {
+            let node = model.node(*id);
+            (node.mode, node.uid, node.gid) = (*mode, *owner, owner + 1);
+            facts(model, *id)
+        }
+        Plan::Utimes(id, seconds) => {
+            model.node(*id).mtime = Some(*seconds);
+            facts(model, *id)
+        }
+        Plan::Readlink(id) => match model.get(*id).kind {
+            Kind::Symlink => Ok(Answer::Content(model.get(*id).target.clone())),
+            _ => Err(EINVAL),
+        },
+        Plan::Open(id) => {
+            *model.node(*id).opens.entry(who).or_default() += 1;
+            Ok(Answer::Done)
+        }
+        Plan::Release(id) => {
+            let opens = &mut model.node(*id).opens;
+            if let Some(times) = opens.get_mut(&who) {
+                *times -= 1;
+            }
+            opens.retain(|_, times| *times > 0);
+            model.collect(*id);
+            Ok(Answer::Done)
+        }
+        Plan::Stat(id) => facts(model, *id),
+        _ => Ok(Answer::Done),
     }
 }
 

@@ -38,7 +38,8 @@ pub(crate) struct Node {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Model {
     pub(crate) nodes: BTreeMap<Id, Node>,
-    next: Id,
+    /// The number of the next node that is made.
+    pub(crate) next: Id,
 }
 
 impl Model {

@@ -125,6 +125,33 @@ impl Plan {
         }
     }
 
+    /// The nodes that it speaks of.
+    pub(crate) fn nodes(&self) -> Vec<Id> {
+        match self {
+            Self::Lookup(id, _)
+            | Self::Stat(id)
+            | Self::Make { directory: id, .. }
+            | Self::Many { directory: id, .. }
+            | Self::Create { directory: id, .. }
+            | Self::Unlink(id, _)
+            | Self::Rmdir(id, _)
+            | Self::Write { id, .. }
+            | Self::Append { id, .. }
+            | Self::Read(id, ..)
+            | Self::Truncate(id, _)
+            | Self::Chmod(id, ..)
+            | Self::Utimes(id, _)
+            | Self::List(id)
+            | Self::Readlink(id)
+            | Self::Open(id)
+            | Self::Release(id)
+            | Self::Fsync(id) => vec![*id],
+            Self::Link(id, directory, _) => vec![*id, *directory],
+            Self::Rename((from, _), (to, _), _) => vec![*from, *to],
+            Self::Sync => Vec::new(),
+        }
+    }
+
     fn any(dice: &mut Dice, model: &Model) -> Self {
         let of = |kind| -> Vec<Id> {
             let is = |(id, node): (&Id, &crate::model::Node)| (node.kind == kind).then_some(*id);
