@@ -112,6 +112,9 @@ pub(crate) struct Mount {
     /// Mount options, separated by commas: `ro`.
     #[arg(short = 'o', value_name = "OPTS", value_delimiter = ',')]
     pub(crate) options: Vec<String>,
+    /// Set by `plumeria dev --processes`, which holds the data directory and stops what it started.
+    #[arg(long, hide = true)]
+    pub(crate) of_dev: bool,
 }
 
 #[derive(Args, Debug)]

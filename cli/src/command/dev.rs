@@ -180,7 +180,12 @@ impl Family {
         }
         let name = mountpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.0.push(Member {
-            arguments: vec!["mount".into(), dir.client_file().into(), mountpoint.into()],
+            arguments: vec![
+                "mount".into(),
+                "--of-dev".into(),
+                dir.client_file().into(),
+                mountpoint.into(),
+            ],
             log: run.join(format!("mount-{name}.log")),
             process: None,
         });

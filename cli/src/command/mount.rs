@@ -55,7 +55,7 @@ pub(crate) async fn run(
     let client = Client::find(&mount.cluster)?;
     let remote = Remote::new(world, &client, wire::Role::Mount, 0)?;
     let access = remote.access(world);
-    let tie = Tie::mount(&mountpoint, false);
+    let tie = Tie::mount(&mountpoint, mount.of_dev);
     let mounted =
         Mounted::start(world, &access, &source, &mountpoint, tie, read_only, timeout).await?;
     launch::tell_ready();
