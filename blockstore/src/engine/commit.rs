@@ -11,10 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use rocksdb::WriteBatch;
-use tokio::sync::oneshot;
 
 use super::{
-    Inner,
+    End, Inner, Waiter,
     index::{self, Patches},
     read::merged,
     rows::{self, Entry, Slot},
@@ -45,8 +44,6 @@ const IDLE: Duration = Duration::from_millis(50);
 /// After so many idle waits, what nobody flushed is committed too.
 const IDLE_WAITS: u32 = 100;
 
-type Waiter = oneshot::Sender<Result<(), StoreError>>;
-
 pub(super) struct Committer {
     inner: Arc<Inner>,
     slots: Slots,
@@ -59,7 +56,7 @@ enum Work {
     Asked(Vec<Hashes>, Vec<Waiter>),
     Much,
     Idle,
-    End(Option<(bool, Waiter)>),
+    End(End),
 }
 
 /// A commit in the making.
@@ -98,8 +95,8 @@ impl Committer {
                     idle += 1;
                     (self.idle(idle), Vec::new(), None)
                 }
-                Work::End(None) => return,
-                Work::End(Some((clean, waiter))) => {
+                Work::End(End::Abrupt) => return,
+                Work::End(End::Orderly(clean, waiter)) => {
                     let done = self.round(|layer| layer.freeze(&[Hashes::ALL]), false);
                     let done = match done {
                         Ok(()) if clean => self.inner.dir.end(&self.inner.world),
@@ -131,7 +128,7 @@ impl Committer {
         state.failed = true;
         drop(state);
         let mut queue = self.inner.queue.lock();
-        queue.end = Some(None);
+        queue.end = Some(End::Abrupt);
         queue.waiting.clear();
         drop(queue);
         self.inner.dirty.send_replace(0);
@@ -141,7 +138,8 @@ impl Committer {
         let mut queue = self.inner.queue.lock();
         loop {
             if let Some(end) = &mut queue.end {
-                return Work::End(end.take());
+                // The mark stays: nothing is queued any more.
+                return Work::End(std::mem::replace(end, End::Abrupt));
             }
             if !queue.waiting.is_empty() {
                 let (scopes, waiters): (Vec<_>, Vec<_>) =

@@ -70,19 +70,28 @@ struct State {
     slots: (u64, u64),
 }
 
+/// Who waits for a commit.
+type Waiter = oneshot::Sender<Result<(), StoreError>>;
+
+/// The end of the committer.
+enum End {
+    /// At once.
+    Abrupt,
+    /// After a commit of everything, with the mark of a clean stop if the flag says so.
+    Orderly(bool, Waiter),
+}
+
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<(Vec<Hashes>, oneshot::Sender<Result<(), StoreError>>)>,
+    waiting: Vec<(Vec<Hashes>, Waiter)>,
     /// Too much is dirty: commit some of it.
     kick: bool,
-    /// End: after a commit of everything if it has a sender.
-    end: Option<Option<(bool, oneshot::Sender<Result<(), StoreError>>)>>,
+    end: Option<End>,
 }
 
 struct Inner {
     world: World,
     config: EngineConfig,
-    dir: dir::Dir,
     db: DB,
     files: Files,
     /// Read-locked by who looks at slots; the committer passes through it before slots are reused.
@@ -92,6 +101,8 @@ struct Inner {
     wake: Condvar,
     /// Bytes that are dirty, for those who wait for room.
     dirty: watch::Sender<u64>,
+    /// Last, because fields are dropped in order: the lock goes when the index is closed.
+    dir: dir::Dir,
 }
 
 impl Engine {
@@ -103,6 +114,9 @@ impl Engine {
         let dir = dir::Dir::open(world, &config.dir, config.cluster, config.server)?;
         let db = index::open(&config.dir.join("index"))?;
         let files = Files::open(world, &config.dir.join("extents")).map_err(|error| {
+            StoreError::Unusable(format!("cannot use {}: {error}", config.dir.display()))
+        })?;
+        world.disk.sync_dir(&config.dir).map_err(|error| {
             StoreError::Unusable(format!("cannot use {}: {error}", config.dir.display()))
         })?;
         let (slots, patches) = index::scan(&db)?;
@@ -142,7 +156,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.0.state.lock().stopped.get_or_insert_with(|| "it was dropped".to_owned());
-        self.0.queue.lock().end.get_or_insert(None);
+        self.0.queue.lock().end.get_or_insert(End::Abrupt);
         self.0.wake.notify_all();
     }
 }
@@ -266,7 +280,7 @@ impl Store for Engine {
                 drop(queue);
                 return Err(self.0.stopped());
             }
-            queue.end = Some(Some((clean, sender)));
+            queue.end = Some(End::Orderly(clean, sender));
             self.0.wake.notify_one();
         }
         receiver.blocking_recv().unwrap_or_else(|_| Err(self.0.stopped()))

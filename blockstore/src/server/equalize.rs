@@ -17,7 +17,9 @@ use crate::{
 
 const ATTEMPT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// How long a member may take to say that it is there.
+const PRESENT: Duration = Duration::from_secs(1);
 /// Blocks that are brought to members at the same time.
 const ABREAST: usize = 16;
 
@@ -77,6 +79,8 @@ impl Inner {
             Some(row) if row.version == chain => row.members.clone(),
             _ => return Ok(0),
         };
+        // Before the lists, which cost something: is everybody there?
+        try_join_all(members.iter().skip(1).map(|member| self.present(member))).await?;
         let asked = members.iter().map(|member| self.holding(seat, chain, member));
         let mut holdings = try_join_all(asked).await?;
         let seen: Vec<Seen> =
@@ -129,6 +133,14 @@ impl Inner {
             Ok(Reply::Refused(refusal)) => Err(refused(refusal)),
             Ok(reply) => Ok(reply),
             Err(_) => Err(refused(Refusal::Waiting(member.server))),
+        }
+    }
+
+    async fn present(&self, member: &Member) -> Result<(), (Member, Refusal)> {
+        let deadline = self.world.clock.now() + PRESENT;
+        match self.peer(member).call(Request::Status, deadline).await {
+            Ok(Reply::Status(status)) if status.incarnation == member.incarnation => Ok(()),
+            _ => Err((member.clone(), Refusal::Waiting(member.server))),
         }
     }
 

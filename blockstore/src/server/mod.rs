@@ -67,6 +67,9 @@ struct Seat {
     stuck: Mutex<Option<ServerId>>,
 }
 
+/// Another server, and the address that it was dialled at.
+type Peer = (Address, Arc<dyn Service>);
+
 /// By what right the server acts.
 #[derive(Default)]
 struct Authority {
@@ -90,7 +93,7 @@ struct Inner {
     fenced: watch::Sender<u64>,
     /// The version of the list up to which nothing of its sessions is under way here.
     confirmed: AtomicU64,
-    peers: Mutex<BTreeMap<ServerId, (Address, Arc<dyn Service>)>>,
+    peers: Mutex<BTreeMap<ServerId, Peer>>,
     /// Chains made equal that the map may not know of yet.
     equal: Mutex<BTreeMap<Group, ChainVersion>>,
     /// Wakes the heartbeat.

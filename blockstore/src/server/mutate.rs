@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{join, ready};
+use futures_util::{
+    FutureExt,
+    future::{join, ready},
+};
 use world::Time;
 
 use super::{Inner, Seat};
@@ -81,10 +84,13 @@ impl Inner {
             }
             Admission::Wait(order) => order,
             Admission::New(order) => {
-                // A task of its own: the caller may go, the members after this one must get it.
                 let link = Link { chain, order, ticket, change };
-                let work = Arc::clone(self).see_through(Arc::clone(&seat), link);
-                self.world.spawn("block-chain", work);
+                let mut work = Arc::clone(self).see_through(Arc::clone(&seat), link).boxed();
+                // Often done at once where all members are in this process. Else by a task of its
+                // own: the caller may go, the members after this one must get it.
+                if (&mut work).now_or_never().is_none() {
+                    self.world.spawn("block-chain", work);
+                }
                 order
             }
         };

@@ -2,6 +2,8 @@
 //! restarts, fences.
 
 mod harness;
+#[cfg(feature = "engine")]
+mod numbers;
 
 use std::time::Duration;
 

@@ -65,7 +65,7 @@ impl Cluster {
     async fn engine(&self, dir: PathBuf, server: u64) -> Arc<dyn Store> {
         use crate::engine::{Engine, EngineConfig};
         let config = EngineConfig::new(dir.join(server.to_string()), 7, ServerId(server));
-        for _ in 0..300 {
+        for _ in 0..1000 {
             // The engine of the server that crashed may still hold the directory.
             match Engine::open(&self.world, config.clone()) {
                 Ok(engine) => return Arc::new(engine),
@@ -81,6 +81,10 @@ impl Cluster {
     #[cfg(not(feature = "engine"))]
     async fn engine(&self, _dir: PathBuf, _server: u64) -> Arc<dyn Store> {
         panic!("built without the engine")
+    }
+
+    pub(super) fn client_parts(&self) -> (MapClient, Arc<dyn Dial>) {
+        (self.map.clone(), Arc::new(self.lines.clone()))
     }
 
     pub(super) fn store(&self, server: u64) -> &MemStore {
