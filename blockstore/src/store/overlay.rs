@@ -113,6 +113,7 @@ pub(crate) enum Look {
 }
 
 impl Layer {
+    #[cfg(feature = "engine")]
     pub(crate) fn is_empty(&self) -> bool {
         self.blocks.is_empty() && self.sweeps.is_empty()
     }
@@ -230,6 +231,7 @@ impl Layer {
         frozen
     }
 
+    #[cfg(feature = "engine")]
     /// Moves about `bytes` bytes of it to a layer of its own; all of it if there are sweeps.
     pub(crate) fn freeze_some(&mut self, bytes: u64) -> Self {
         if !self.sweeps.is_empty() {
@@ -292,6 +294,7 @@ impl Dirty {
         self.pages.iter().flatten().count() as u64 * PAGE
     }
 
+    #[cfg(feature = "engine")]
     /// The pages that have changes.
     pub(crate) fn mask(&self) -> u16 {
         (0..PAGES).fold(0, |mask, page| mask | (u16::from(self.pages[page].is_some()) << page))

@@ -83,6 +83,7 @@ impl Cluster {
         panic!("built without the engine")
     }
 
+    #[cfg(feature = "engine")]
     pub(super) fn client_parts(&self) -> (MapClient, Arc<dyn Dial>) {
         (self.map.clone(), Arc::new(self.lines.clone()))
     }
