@@ -37,6 +37,7 @@ pub fn server(worker: &Arc<Worker>) -> WorkersServer<Server> {
     wire::limits!(WorkersServer::new(Server(worker.clone())))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "map_err gives it by value")]
 fn status(error: Error) -> Status {
     Status::internal(error.to_string())
 }
