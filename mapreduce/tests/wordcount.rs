@@ -1,5 +1,5 @@
 //! Whole jobs with real workers, in this process and over sockets, against a simple count.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests; one prints its speed")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod memory;
 

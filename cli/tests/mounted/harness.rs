@@ -1,6 +1,5 @@
 //! A real cluster of real processes for tests: started on a scratch directory, and whatever it
 //! mounted or started is gone when the value is dropped, also after a failure.
-#![expect(clippy::disallowed_methods, reason = "tests drive real processes and real files")]
 
 use std::{
     fs,

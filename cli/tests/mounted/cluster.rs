@@ -1,11 +1,8 @@
 //! Real clusters, mounted: what a user does first, and what an operator does to it.
-#![expect(clippy::disallowed_methods, reason = "tests drive real processes and real files")]
-
-mod harness;
 
 use std::{fs, io::Write as _, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
-use harness::{Cluster, eventually, is_mounted, kill, plumeria, said};
+use crate::harness::{Cluster, eventually, is_mounted, kill, plumeria, said};
 
 /// Creates a file and makes it and its name durable.
 fn write_durably(path: &Path, content: &[u8]) {

@@ -1,11 +1,8 @@
 //! Bad input: one clear sentence each, the right exit code, nothing damaged.
-#![expect(clippy::disallowed_methods, reason = "tests drive real processes and real files")]
-
-mod harness;
 
 use std::fs;
 
-use harness::{Cluster, plumeria, said};
+use crate::harness::{Cluster, plumeria, said};
 
 /// Runs `plumeria` and expects an exit code and a word in what it says.
 fn refused(arguments: &[&str], code: i32, word: &str) {

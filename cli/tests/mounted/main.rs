@@ -1,0 +1,11 @@
+//! The program as its users drive it: real processes, real mounts, and bad input.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests drive real processes and real files"
+)]
+
+mod bad_input;
+mod cluster;
+mod harness;
