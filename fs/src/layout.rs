@@ -3,7 +3,7 @@
 //! Every decoder takes bytes that a disk gave and either returns a value that is whole or says
 //! [`Damaged`]; none panics and none allocates more than its input allows. A metadata block is a
 //! 512-byte inode or a 4 KiB page, never crosses a page, and begins with a magic number and its
-//! [`Version`]; a block of zeros was never written and decodes as blank. Checksums are the disk's
+//! `version::Version`; a block of zeros was never written and decodes as blank. Checksums are the disk's
 //! business. Nothing here does I/O, waits, locks or knows the time.
 //!
 //! The order that keeps a scan of the whole volume cheap: whoever takes an allocation segment for

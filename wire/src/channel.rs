@@ -22,7 +22,7 @@ use crate::{
 /// [`limits!`](crate::limits).
 pub const MESSAGE_LIMIT: usize = 64 << 20;
 
-/// Sets [`MESSAGE_LIMIT`](crate::MESSAGE_LIMIT) on a generated client or server:
+/// Sets [`MESSAGE_LIMIT`] on a generated client or server:
 /// `let client = wire::limits!(LocksClient::new(channel));`
 #[macro_export]
 macro_rules! limits {

@@ -120,7 +120,7 @@ impl From<Elapsed> for Error {
 /// The metadata key that marks a status as a refusal of the caller's identity.
 pub(crate) const REFUSED: &str = "plumeria-refused";
 
-/// Why [`crate::channel`] could not connect; found again in the source chain of a status.
+/// Why [`crate::channel()`] could not connect; found again in the source chain of a status.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot reach {address}: {reason}")]
 pub(crate) struct Unreached {

@@ -1,7 +1,7 @@
 //! The `wire` room: the two transports between processes, who speaks on them, and where a
 //! listener may be bound.
 //!
-//! - **tonic** (gRPC) for everything that is not bulk data: [`Server`], [`channel`], [`unary`].
+//! - **tonic** (gRPC) for everything that is not bulk data: [`Server`], [`channel()`], [`unary`].
 //! - **bulk frames** for blocks: [`bulk::serve`], [`bulk::Client`]; a fixed header, vectored
 //!   writes, `Bytes` end to end, pipelined, bounded by credits.
 //!
