@@ -16,16 +16,23 @@ pub(crate) enum Key {
     Data(InodeNo, u64),
 }
 
-/// Things that one call looks at, at most: each is a few hundred nanoseconds under the mutex.
-const STEPS: usize = 64;
+/// Things that one call looks at when the cap is kept but for a little; and at most: each is about
+/// a hundred nanoseconds under the mutex.
+const STEPS: u64 = 64;
+const MOST_STEPS: u64 = 8192;
+/// Keys that may be in the clock without a thing to them before they are swept out.
+const STALE: usize = 4096;
 
 impl State {
     /// Makes room until `cap` is kept, as far as a bounded effort goes; says whether it is kept.
     pub(crate) fn evict(&mut self, cap: u64) -> bool {
-        if self.cached + self.home_bytes() <= cap {
+        let over = (self.cached + self.home_bytes()).saturating_sub(cap);
+        if over == 0 {
             return true;
         }
-        for _ in 0..STEPS {
+        // A thing that was used since is passed over once.
+        let steps = (STEPS + 3 * over / 4096).min(MOST_STEPS);
+        for _ in 0..steps {
             let Some(key) = self.clock.pop_front() else { break };
             let stays = match key {
                 Key::Inode(ino) => self.inode_stays(ino),
@@ -36,10 +43,37 @@ impl State {
                 self.clock.push_back(key);
             }
             if self.cached + self.home_bytes() <= cap {
-                break;
+                return true;
             }
         }
-        self.cached + self.home_bytes() <= cap
+        false
+    }
+
+    /// Sweeps keys out of the clock whose thing went on another way, some of them; says whether
+    /// there are more to look at.
+    pub(crate) fn sweep_clock(&mut self) -> bool {
+        if self.sweep == 0 {
+            if self.clock.len() <= 2 * self.swept + STALE {
+                return false;
+            }
+            self.sweep = self.clock.len();
+        }
+        for _ in 0..self.sweep.min(1024) {
+            self.sweep -= 1;
+            let Some(key) = self.clock.pop_front() else { break };
+            let there = match key {
+                Key::Inode(ino) => self.inodes.contains_key(&ino),
+                Key::Page(at) => self.pages.contains_key(&at),
+                Key::Data(ino, page) => {
+                    self.inodes.get(&ino).is_some_and(|slot| slot.data.get(page).is_some())
+                }
+            };
+            if there {
+                self.clock.push_back(key);
+            }
+        }
+        self.swept = self.clock.len();
+        self.sweep > 0
     }
 
     /// Bytes of images that wait to be written in place.

@@ -20,16 +20,17 @@ const MANY: usize = 64;
 #[async_trait]
 impl Holder for Fs {
     async fn revoke(&self, span: Span, keep: Option<Mode>) {
-        let gate = {
+        let (gate, closing) = {
             let mut state = self.state.lock();
             if state.dead.is_some() {
                 return;
             }
             state.counters.revocations += 1;
-            state.gates.open(span, keep)
+            (state.gates.open(span, keep), state.closing)
         };
         self.flush_early(span).await;
-        if keep.is_none() {
+        // A mount that closes has no kernel any more.
+        if keep.is_none() && !closing {
             self.tell_kernel(span).await;
         }
         self.state.lock().gates.advance(gate, Stage::Closed);

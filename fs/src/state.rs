@@ -161,6 +161,9 @@ pub(crate) struct State {
     /// Bytes of inodes, pages and file pages in memory.
     pub cached: u64,
     pub clock: VecDeque<Key>,
+    /// Keys of the clock that a sweep has still to look at, and how many were left by the last.
+    pub sweep: usize,
+    pub swept: usize,
     pub next_number: u64,
     pub gates: Gates,
     pub segments: Segments,
@@ -201,6 +204,8 @@ impl State {
             dirty_bytes: 0,
             cached: 0,
             clock: VecDeque::new(),
+            sweep: 0,
+            swept: 0,
             next_number: 1,
             gates: Gates::default(),
             segments: Segments::default(),

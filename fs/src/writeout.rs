@@ -181,6 +181,7 @@ async fn data_due(fs: Arc<Fs>, called: bool) {
             });
         }
     }
+    while fs.state.lock().sweep_clock() {}
     loop {
         let due = fs.due_data(called);
         if due.is_empty() {

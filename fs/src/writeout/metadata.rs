@@ -207,7 +207,10 @@ impl Fs {
         self.signals.settled.notify_waiters();
         match log.trim(keep).await {
             // The header is written again with the next trim.
-            Ok(()) | Err(Error::Disk(blockstore::Error::Stalled { .. })) => Ok(()),
+            Ok(())
+            | Err(Error::Disk(
+                blockstore::Error::Stalled { .. } | blockstore::Error::Unreachable,
+            )) => Ok(()),
             Err(error) => Err(error),
         }
     }
