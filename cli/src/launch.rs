@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::failure::{Failure, Kind, OrFail as _, Outcome};
 
@@ -179,12 +179,11 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// Whether a process with this id exists.
+/// Whether a process with this id runs. One that ended and was not waited for yet does not.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .is_some_and(|pid| test_kill_process(pid).is_ok())
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // `pid (name) state ...`; the name may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// The process id in a pid file.

@@ -39,7 +39,7 @@ pub(crate) async fn run(
     );
     output.heading("block servers");
     output.table(
-        &["node", "state", "used", "free", "lease left", "incarnation", "address"],
+        &["node", "state", "free", "of", "lease left", "incarnation", "address"],
         servers.iter().map(ServerRow::cells).collect(),
     );
     output.heading("mounts");

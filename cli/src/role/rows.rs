@@ -78,8 +78,8 @@ impl ServerRow {
         vec![
             self.0.server.0.to_string(),
             self.state().to_owned(),
-            output::bytes(space.total.saturating_sub(space.free)),
             output::bytes(space.free),
+            output::bytes(space.total),
             output::seconds(self.0.lease_left),
             self.0.incarnation.0.to_string(),
             self.address(),
