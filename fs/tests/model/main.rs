@@ -182,3 +182,19 @@ async fn two_mounts_at_one_time_each_see_their_own_names_right() {
         one("at one time", seed, shared::run(seed)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_target_is_durable_with_its_directory() {
+    let cluster = Cluster::new(2).await;
+    let mount = cluster.mount("a").await;
+    let target = vec![b't'; 3000];
+    let link = fs::Node::symlink(target.clone().into());
+    let caller = fs::Caller::default();
+    let made = mount.fs.make(fs::InodeNo::ROOT, b"link", link, caller).await.unwrap();
+    mount.fs.fsyncdir(fs::InodeNo::ROOT).await.unwrap();
+    let next = cluster.crash(vec![mount], Some(1)).await;
+    let found = next.fs.readlink(made.attributes.ino).await.unwrap();
+    assert_eq!(found, target);
+    next.fs.close().await.unwrap();
+    cluster.check().await;
+}
