@@ -65,7 +65,9 @@ pub enum Error {
     #[error("raft settings: {0}")]
     Config(&'static str),
     /// What the disk holds cannot come from this protocol; the member must be rebuilt from the others.
-    #[error("stored raft state: {0}; remove this member's replica directory and let it catch up")]
+    #[error(
+        "stored raft state: {0}; restore it from a copy, or leave this member stopped: an emptied one may not vote again"
+    )]
     Stored(&'static str),
     /// Bytes that are not a message.
     #[error("malformed raft message: {0}")]
