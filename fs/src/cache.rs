@@ -13,7 +13,8 @@ use crate::{
 pub(crate) enum Key {
     Inode(InodeNo),
     Page(Offset),
-    Data(InodeNo, u64),
+    /// A page of a file, and the number that it got when it came.
+    Data(InodeNo, u64, u64),
 }
 
 /// Things that one call looks at when the cap is kept but for a little; and at most: each is about
@@ -37,7 +38,7 @@ impl State {
             let stays = match key {
                 Key::Inode(ino) => self.inode_stays(ino),
                 Key::Page(at) => self.page_stays(at),
-                Key::Data(ino, page) => self.data_stays(ino, page),
+                Key::Data(ino, page, key) => self.data_stays(ino, page, key),
             };
             if stays {
                 self.clock.push_back(key);
@@ -64,8 +65,9 @@ impl State {
             let there = match key {
                 Key::Inode(ino) => self.inodes.contains_key(&ino),
                 Key::Page(at) => self.pages.contains_key(&at),
-                Key::Data(ino, page) => {
-                    self.inodes.get(&ino).is_some_and(|slot| slot.data.get(page).is_some())
+                Key::Data(ino, page, key) => {
+                    let found = self.inodes.get(&ino).and_then(|slot| slot.data.get(page));
+                    found.is_some_and(|page| page.key == key)
                 }
             };
             if there {
@@ -109,9 +111,11 @@ impl State {
         false
     }
 
-    fn data_stays(&mut self, ino: InodeNo, page: u64) -> bool {
+    fn data_stays(&mut self, ino: InodeNo, page: u64, key: u64) -> bool {
         let Some(slot) = self.inodes.get_mut(&ino) else { return false };
-        let Some(found) = slot.data.get_mut(page) else { return false };
+        let Some(found) = slot.data.get_mut(page).filter(|found| found.key == key) else {
+            return false;
+        };
         if std::mem::take(&mut found.touched) {
             return true;
         }

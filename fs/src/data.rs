@@ -22,6 +22,8 @@ pub(crate) struct FilePage {
     pub bytes: Bytes,
     /// The number of the write that made it dirty; `None` if the disk has it.
     pub dirty: Option<u64>,
+    /// Its key in the evictor's clock.
+    pub key: u64,
     pub touched: bool,
 }
 
@@ -76,10 +78,11 @@ impl FilePages {
         self.pages.get_mut(&page)
     }
 
-    /// Puts a page in place, dirty or as the disk has it.
-    pub(crate) fn put(&mut self, page: u64, bytes: Bytes, dirty: Option<u64>) -> Delta {
+    /// Puts a page in place, dirty or as the disk has it; one that was not there gets `key`.
+    pub(crate) fn put(&mut self, page: u64, bytes: Bytes, dirty: Option<u64>, key: u64) -> Delta {
         let (old_bytes, old_dirty) = (self.bytes, self.dirty);
-        let new = FilePage { bytes, dirty, touched: true };
+        let key = self.pages.get(&page).map_or(key, |page| page.key);
+        let new = FilePage { bytes, dirty, key, touched: true };
         self.bytes += new.cost();
         if dirty.is_some() {
             self.dirty += new.cost();
@@ -94,8 +97,8 @@ impl FilePages {
     }
 
     /// Puts a page in place that the disk gave, unless there is one.
-    pub(crate) fn put_loaded(&mut self, page: u64, bytes: Bytes) -> Option<Delta> {
-        if self.pages.contains_key(&page) { None } else { Some(self.put(page, bytes, None)) }
+    pub(crate) fn put_loaded(&mut self, page: u64, bytes: Bytes, key: u64) -> Option<Delta> {
+        (!self.pages.contains_key(&page)).then(|| self.put(page, bytes, None, key))
     }
 
     /// The disk has what write number `number` made of `page`.
@@ -219,12 +222,12 @@ mod tests {
             sum.dirty += delta.dirty;
             sum
         };
-        add(pages.put(0, Bytes::from_static(&ZEROS), Some(1)));
-        add(pages.put(1, Bytes::from_static(b"abc"), Some(2)));
-        add(pages.put(1, Bytes::from_static(b"abcdef"), Some(3)));
-        assert_eq!(pages.put_loaded(1, Bytes::new()), None);
+        add(pages.put(0, Bytes::from_static(&ZEROS), Some(1), 1));
+        add(pages.put(1, Bytes::from_static(b"abc"), Some(2), 2));
+        add(pages.put(1, Bytes::from_static(b"abcdef"), Some(3), 3));
+        assert_eq!(pages.put_loaded(1, Bytes::new(), 4), None);
         add(pages.written(1, 2));
-        assert_eq!(pages.dirty_pages().count(), 2);
+        assert_eq!((pages.dirty_pages().count(), pages.get(1).unwrap().key), (2, 2));
         add(pages.written(1, 3));
         let now = add(pages.cut(4096 + 2));
         assert_eq!((now.bytes as u64, now.dirty as u64), (pages.bytes(), pages.dirty()));

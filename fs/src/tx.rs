@@ -379,9 +379,7 @@ impl<'a> Tx<'a> {
                 let number = state.number();
                 let Some(slot) = state.inodes.get_mut(&ino) else { return };
                 slot.size = target.len() as u64;
-                let delta = slot.data.put(0, target, Some(number));
-                state.account(delta);
-                state.clock.push_back(Key::Data(ino, 0));
+                state.put_dirty(ino, 0, target, number);
                 state.note_dirty(ino, now);
             }
             After::Unreserve(at, bit) => {
@@ -405,9 +403,10 @@ impl State {
 
     /// Puts a file page that the disk gave into memory.
     pub(crate) fn put_loaded(&mut self, ino: InodeNo, page: u64, bytes: Bytes) {
+        let key = self.number();
         let Some(slot) = self.inodes.get_mut(&ino) else { return };
-        if let Some(delta) = slot.data.put_loaded(page, bytes) {
-            self.clock.push_back(Key::Data(ino, page));
+        if let Some(delta) = slot.data.put_loaded(page, bytes, key) {
+            self.clock.push_back(Key::Data(ino, page, key));
             self.account(delta);
         }
     }

@@ -137,9 +137,9 @@ impl State {
     pub(crate) fn put_dirty(&mut self, ino: InodeNo, page: u64, bytes: Bytes, number: u64) {
         let Some(slot) = self.inodes.get_mut(&ino) else { return };
         if slot.data.get(page).is_none() {
-            self.clock.push_back(Key::Data(ino, page));
+            self.clock.push_back(Key::Data(ino, page, number));
         }
-        let delta = slot.data.put(page, bytes, Some(number));
+        let delta = slot.data.put(page, bytes, Some(number), number);
         self.account(delta);
     }
 }
