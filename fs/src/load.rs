@@ -154,7 +154,8 @@ impl Fs {
                 state.put_loaded(ino, page, copy);
             }
         }
-        state.evict(self.config.cache_bytes);
+        // Nothing is evicted here: whoever loaded this must get to use it first, or with a small cache
+        // it would load for ever. The operation makes room when it is done.
         Ok(())
     }
 }
