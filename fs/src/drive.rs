@@ -158,9 +158,13 @@ impl Fs {
             Need::Room => self.in_time(deadline, "a write-back", self.make_room()).await,
             Need::Push => self.in_time(deadline, "the log", self.push()).await,
             Need::InodeSegment => {
+                // To look whether a segment is free, the clerk gives up what it shares there, and waits
+                // for pins on it: ours among them.
+                hands.pins.clear();
                 self.in_time(deadline, "the lock service", self.take_inode_segment()).await
             }
             Need::SpaceSegment => {
+                hands.pins.clear();
                 self.in_time(deadline, "the lock service", self.take_space_segment()).await
             }
         }

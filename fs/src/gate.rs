@@ -23,6 +23,8 @@ struct Gate {
     span: Span,
     keep: Option<Mode>,
     stage: Stage,
+    /// A read or write passed since [`Gates::watch`].
+    passed: bool,
 }
 
 impl Gate {
@@ -49,7 +51,7 @@ impl Gates {
     pub(crate) fn open(&mut self, span: Span, keep: Option<Mode>) -> u64 {
         self.next += 1;
         let id = self.next;
-        self.gates.push(Gate { id, span, keep, stage: Stage::Open });
+        self.gates.push(Gate { id, span, keep, stage: Stage::Open, passed: false });
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
@@ -64,6 +66,30 @@ impl Gates {
                 gate.stage = stage;
             }
         }
+    }
+
+    /// From now on it is noted whether a read or write passes gate `id`.
+    pub(crate) fn watch(&mut self, id: u64) {
+        for gate in self.gates.iter_mut().filter(|gate| gate.id == id) {
+            gate.passed = false;
+        }
+    }
+
+    /// A read or write of `name` passes whatever gates are open there.
+    pub(crate) fn pass(&mut self, name: Name) {
+        for gate in self.gates.iter_mut().filter(|gate| gate.span.contains(name)) {
+            gate.passed = true;
+        }
+    }
+
+    /// Closes gate `id` unless a read or write passed it since [`Gates::watch`]: the kernel has
+    /// then filled a page that it had been told to forget. Tells whether it is closed.
+    pub(crate) fn close_if_unused(&mut self, id: u64) -> bool {
+        let used = self.gates.iter().any(|gate| gate.id == id && gate.passed);
+        if !used {
+            self.advance(id, Stage::Closed);
+        }
+        !used
     }
 
     /// Whether a gate keeps `name` from being used in `mode`; `io` for reads and writes.
@@ -136,6 +162,20 @@ mod tests {
         assert!(!gates.shut(Name(10), Mode::Exclusive, true));
         gates.advance(id, Stage::Closed);
         assert!(gates.shut(Name(10), Mode::Shared, true));
+    }
+
+    #[test]
+    fn a_gate_that_a_read_passed_is_not_closed_before_the_kernel_forgot_again() {
+        let mut gates = Gates::default();
+        let id = gates.open(span(10, 20), None);
+        gates.watch(id);
+        gates.pass(Name(12));
+        assert!(!gates.close_if_unused(id));
+        assert!(!gates.shut(Name(12), Mode::Shared, true));
+        gates.watch(id);
+        gates.pass(Name(30));
+        assert!(gates.close_if_unused(id));
+        assert!(gates.shut(Name(12), Mode::Shared, true));
     }
 
     #[test]

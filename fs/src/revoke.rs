@@ -4,6 +4,7 @@
 //! still answered under the lock; nothing else is, and nobody holds the mutex meanwhile.
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
 use lockservice::{Holder, Mode, Name, Span};
 
 use crate::{
@@ -14,12 +15,15 @@ use crate::{
     state::State,
 };
 
-/// With more inodes than this the kernel is told to forget everything at once.
-const MANY: usize = 64;
+/// Inodes that the kernel is told to forget at once.
+const ABREAST: usize = 64;
+/// How often it is told again because reads went on.
+const ROUNDS: usize = 100;
 
 #[async_trait]
 impl Holder for Fs {
     async fn revoke(&self, span: Span, keep: Option<Mode>) {
+        let began = self.world.clock.now();
         let (gate, closing) = {
             let mut state = self.state.lock();
             if state.dead.is_some() {
@@ -31,7 +35,7 @@ impl Holder for Fs {
         self.flush_early(span).await;
         // A mount that closes has no kernel any more.
         if keep.is_none() && !closing {
-            self.tell_kernel(span).await;
+            self.close_behind_kernel(span, gate).await;
         }
         self.state.lock().gates.advance(gate, Stage::Closed);
         if let Err(error) = self.flush_span(span).await {
@@ -45,6 +49,7 @@ impl Holder for Fs {
             }
             state.gates.advance(gate, Stage::Returned);
         }
+        tracing::debug!(?span, ?keep, took = ?self.world.clock.now().since(began), "given up");
         self.signals.settled.notify_waiters();
     }
 
@@ -81,6 +86,23 @@ impl Fs {
         Ok(())
     }
 
+    /// Lets the kernel forget, again and again while reads slip in behind it and fill its pages, and
+    /// closes the gate when none did.
+    async fn close_behind_kernel(&self, span: Span, gate: u64) {
+        for round in 0..ROUNDS {
+            tracing::debug!(?span, round, "the kernel is told to forget");
+            self.state.lock().gates.watch(gate);
+            self.tell_kernel(span).await;
+            if self.kernel.read().is_none() || self.state.lock().gates.close_if_unused(gate) {
+                return;
+            }
+        }
+        // A reader in a tight loop. Its parked reads must not be waited for, so this is the end of it.
+        tracing::warn!(
+            "a file is read too busily to be given up cleanly; its reader may see old pages"
+        );
+    }
+
     /// Lets the kernel forget what it knows under `span`.
     async fn tell_kernel(&self, span: Span) {
         let Some(kernel) = self.kernel.read().clone() else { return };
@@ -96,20 +118,19 @@ impl Fs {
                 .range(from..to)
                 .map(|(ino, _)| *ino)
                 .chain((from <= InodeNo::ROOT && InodeNo::ROOT < to).then_some(InodeNo::ROOT))
-                .take(MANY + 1)
                 .map(|ino| (ino, directory(&ino)))
                 .collect()
         };
-        if known.len() > MANY {
-            kernel.drop_all().await;
-            return;
-        }
-        for (ino, directory) in known {
+        // Only what is under the span: a page elsewhere may be held by a read that waits for a lock, and
+        // two mounts could wait for each other so.
+        let kernel = &kernel;
+        let forget = |(ino, directory)| async move {
             if directory {
                 kernel.drop_names(ino).await;
             }
             kernel.drop_pages(ino, 0, 0).await;
-        }
+        };
+        stream::iter(known).for_each_concurrent(ABREAST, forget).await;
     }
 }
 

@@ -150,11 +150,17 @@ impl<'a> Tx<'a> {
     }
 
     /// Whether `name` may be used in `mode` right now.
-    pub(crate) fn is_held(&self, name: Name, mode: Mode) -> bool {
-        let gates = &self.state.gates;
+    pub(crate) fn is_held(&mut self, name: Name, mode: Mode) -> bool {
+        let gates = &mut self.state.gates;
         let shut = match self.access {
             Access::Operation => gates.shut(name, mode, false),
-            Access::Io => gates.shut(name, mode, true),
+            Access::Io => {
+                let shut = gates.shut(name, mode, true);
+                if !shut {
+                    gates.pass(name);
+                }
+                shut
+            }
             Access::Plan => name.kind() != LOCK_INODES && gates.shut(name, mode, false),
             Access::Finish => false,
         };

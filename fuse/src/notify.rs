@@ -30,6 +30,8 @@ pub struct Stuck(pub Ino);
 
 /// How many inodes, and how many names, may wait at once.
 const LIMIT: usize = 4096;
+/// One that is blocked on a page must not keep the others waiting: two mounts could wait for each other so.
+const PAGE_THREADS: usize = 4;
 /// How long a name is waited for before the epoch is stepped instead.
 const NAME_PATIENCE: Duration = Duration::from_millis(20);
 /// How long the end of a notification in progress is waited for when the notifier is disarmed.
@@ -74,7 +76,7 @@ impl Wanted {
 }
 
 impl Notifier {
-    /// `device` is duplicated for each thread. Starts two threads, which end with [`Notifier::disarm`].
+    /// `device` is duplicated for each thread. Starts threads, which end with [`Notifier::disarm`].
     pub(crate) fn start(
         world: &World,
         device: &OwnedFd,
@@ -90,9 +92,11 @@ impl Notifier {
             armed: AtomicBool::new(true),
             epochs: AtomicU64::new(0),
         });
-        let (pages, names) = (device.try_clone()?, device.try_clone()?);
-        let for_pages = shared.clone();
-        world.tasks.thread("fuse-pages", Box::new(move || for_pages.serve_pages(&pages)));
+        for _ in 0..PAGE_THREADS {
+            let (pages, for_pages) = (device.try_clone()?, shared.clone());
+            world.tasks.thread("fuse-pages", Box::new(move || for_pages.serve_pages(&pages)));
+        }
+        let names = device.try_clone()?;
         let for_names = shared.clone();
         world.tasks.thread("fuse-names", Box::new(move || for_names.serve_names(&names)));
         Ok(Self { shared })

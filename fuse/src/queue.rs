@@ -16,7 +16,8 @@ pub(crate) struct Queue<K, V> {
 struct State<K, V> {
     items: BTreeMap<K, (V, Vec<oneshot::Sender<()>>)>,
     order: VecDeque<K>,
-    busy: bool,
+    /// Items being worked on.
+    busy: usize,
     paused: bool,
     stopped: bool,
 }
@@ -35,7 +36,7 @@ impl<K: Ord + Clone, V> Queue<K, V> {
         let state = State {
             items: BTreeMap::new(),
             order: VecDeque::new(),
-            busy: false,
+            busy: 0,
             paused: false,
             stopped: false,
         };
@@ -70,6 +71,7 @@ impl<K: Ord + Clone, V> Queue<K, V> {
     }
 
     /// Takes items one after the other, oldest first, and does `work` on each, until the queue is stopped.
+    /// Several threads may serve one queue.
     pub(crate) fn serve(&self, mut work: impl FnMut(&K, V)) {
         loop {
             let mut state = self.state.lock();
@@ -85,10 +87,10 @@ impl<K: Ord + Clone, V> Queue<K, V> {
                 }
                 self.changed.wait(&mut state);
             };
-            state.busy = true;
+            state.busy += 1;
             drop(state);
             work(&key, value);
-            self.state.lock().busy = false;
+            self.state.lock().busy -= 1;
             self.changed.notify_all();
             for sender in senders {
                 // A waiter that has gone needs no answer.
@@ -97,12 +99,12 @@ impl<K: Ord + Clone, V> Queue<K, V> {
         }
     }
 
-    /// Begins no more items until [`Queue::resume`], and waits for the one in progress for at most `limit`.
+    /// Begins no more items until [`Queue::resume`], and waits for those in progress for at most `limit`.
     pub(crate) fn pause(&self, limit: std::time::Duration) {
         let mut state = self.state.lock();
         state.paused = true;
-        if state.busy {
-            self.changed.wait_for(&mut state, limit);
+        if state.busy > 0 {
+            self.changed.wait_while_for(&mut state, |state| state.busy > 0, limit);
         }
     }
 
@@ -112,15 +114,15 @@ impl<K: Ord + Clone, V> Queue<K, V> {
         self.changed.notify_all();
     }
 
-    /// Drops what waits and ends the serving thread after the item that it is at. Waits for that item for at most `limit`.
+    /// Drops what waits and ends the serving thread after the items that they are at. Waits for those items for at most `limit`.
     pub(crate) fn stop(&self, limit: std::time::Duration) {
         let mut state = self.state.lock();
         state.stopped = true;
         state.items.clear();
         state.order.clear();
         self.changed.notify_all();
-        if state.busy {
-            self.changed.wait_for(&mut state, limit);
+        if state.busy > 0 {
+            self.changed.wait_while_for(&mut state, |state| state.busy > 0, limit);
         }
     }
 }

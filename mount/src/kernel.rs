@@ -4,26 +4,72 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use fuse::{Ino, Notifier};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, pin_mut, stream};
+use world::World;
 
-use crate::{known::Known, words::ino_out};
+use crate::{
+    flights::{Flights, Range, around},
+    known::Known,
+    words::ino_out,
+};
 
 /// How long one invalidation may take. A page is held by a request that is being answered, and each
 /// request is answered, if need be with EIO, well before this.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a READ or WRITE that is being answered may take before it is taken for one that waits for the lock
+/// which is on its way out.
+const WAITS: Duration = Duration::from_millis(20);
 /// Invalidations under way at once, when all is forgotten.
 const ABREAST: usize = 256;
 
 pub(crate) struct Kernel {
+    pub(crate) world: World,
+    pub(crate) flights: Arc<Flights>,
     pub(crate) notifier: Notifier,
     pub(crate) known: Arc<Known>,
 }
 
 impl Kernel {
     async fn pages(&self, ino: Ino, offset: u64, length: u64) {
-        let length = if length == 0 { u64::MAX } else { length };
-        if let Err(stuck) = self.notifier.forget_pages(ino, offset, length, PATIENCE).await {
-            tracing::error!(%stuck, "pages may be stale: unmount and mount again");
+        let all = (offset, if length == 0 { u64::MAX } else { offset.saturating_add(length) });
+        let flying = self.flights.within(ino, all);
+        for rest in around(all, &flying) {
+            self.forget(ino, rest).await;
+        }
+        if flying.is_empty() {
+            return;
+        }
+        // What was computed before this and not sent yet is sent after it. The rest waits, or is slow and
+        // will be seen by the file system to have slipped in, which then asks again.
+        if let Err(stuck) = self.notifier.forget_attributes(ino, PATIENCE).await {
+            tracing::error!(%stuck, "attributes may be stale: unmount and mount again");
+        }
+        for (id, range) in flying {
+            if !self.flights.taint(ino, id) {
+                self.forget(ino, range).await;
+            }
+        }
+    }
+
+    async fn forget(&self, ino: Ino, range: Range) {
+        let clock = &self.world.clock;
+        let began = clock.now();
+        let forgotten = self.notifier.forget_pages(ino, range.0, range.1 - range.0, PATIENCE);
+        pin_mut!(forgotten);
+        loop {
+            match self.world.until(clock.now() + WAITS, &mut forgotten).await {
+                Ok(Ok(())) => return,
+                Ok(Err(stuck)) => {
+                    tracing::error!(%stuck, "pages may be stale: unmount and mount again");
+                    return;
+                }
+                // One that came in meanwhile holds a page and waits: the rest follows when it is answered.
+                Err(_) if self.flights.taint_since(ino, clock.now() - WAITS) => {
+                    tracing::debug!(?ino, waited = ?clock.now().since(began), "a page is dropped later");
+                    return;
+                }
+                Err(_) => {}
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! network and no disks.
 
 mod error;
+mod flights;
 mod kernel;
 mod known;
 mod served;

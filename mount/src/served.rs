@@ -6,7 +6,7 @@ use fs::Fs;
 use fuse::{Ended, Options, Session};
 use world::World;
 
-use crate::{error::Error, kernel::Kernel, known::Known, system::System};
+use crate::{error::Error, flights::Flights, kernel::Kernel, known::Known, system::System};
 
 /// A file system mounted in the kernel. Dropping it unmounts, but does not close the file system.
 pub struct Mount {
@@ -26,17 +26,24 @@ pub async fn serve(
     options: &Options,
 ) -> Result<Mount, Error> {
     let known = Arc::new(Known::default());
+    let flights = Arc::new(Flights::default());
     let system = Arc::new(System {
         world: world.clone(),
         fs: fs.clone(),
         known: known.clone(),
+        flights: flights.clone(),
         attached: false.into(),
         keep_names: false.into(),
         notifier: None.into(),
     });
     let session = fuse::serve(world, system.clone(), path, options).await?;
     let notifier = session.notifier();
-    fs.attach_kernel(Arc::new(Kernel { notifier: notifier.clone(), known: known.clone() }));
+    fs.attach_kernel(Arc::new(Kernel {
+        world: world.clone(),
+        flights,
+        notifier: notifier.clone(),
+        known: known.clone(),
+    }));
     // Only now can a revocation reach the kernel; what was answered before had no time to keep.
     system.keep_names.store(notifier.can_forget_names(), std::sync::atomic::Ordering::SeqCst);
     *system.notifier.write() = Some(notifier);

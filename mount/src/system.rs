@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 use world::{Time, World};
 
 use crate::{
+    flights::Flights,
     known::Known,
     words::{attributes_out, caller_in, error_out, ino_in, ino_out, kind_in, kind_out, set_in},
 };
@@ -29,6 +30,7 @@ pub(crate) struct System {
     pub(crate) world: World,
     pub(crate) fs: Arc<Fs>,
     pub(crate) known: Arc<Known>,
+    pub(crate) flights: Arc<Flights>,
     /// Whether the kernel may keep anything: only once revocations reach it.
     pub(crate) attached: AtomicBool,
     /// Whether it may keep names: only if it can be made to forget them.
@@ -61,13 +63,14 @@ impl System {
         (attributes_out(&entry.attributes), self.left(entry.valid_until))
     }
 
-    /// The kernel put the bytes of an append where it thought that the file ends; that page is wrong now.
-    fn misplaced(&self, ino: Ino) {
+    /// Pages that are wrong once this request is answered: of an append that the kernel put where it
+    /// thought that the file ends, or of a write that a revocation passed over.
+    fn drop_later(&self, ino: Ino, from: u64, length: u64) {
         let Some(notifier) = self.notifier.read().clone() else { return };
-        self.world.spawn("misplaced-append", async move {
+        self.world.spawn("drop-later", async move {
             // Not awaited by the request: it holds the very page.
-            if let Err(stuck) = notifier.forget_pages(ino, 0, u64::MAX, PATIENCE).await {
-                tracing::error!(%stuck, "a page of an append may be stale");
+            if let Err(stuck) = notifier.forget_pages(ino, from, length, PATIENCE).await {
+                tracing::error!(%stuck, "a written page may be stale");
             }
         });
     }
@@ -183,7 +186,9 @@ impl FileSystem for System {
     }
 
     async fn read(&self, ino: Ino, _handle: u64, offset: u64, length: u32) -> Result<Vec<Bytes>> {
-        self.fs.read(ino_in(ino), offset, u64::from(length)).await.map_err(error_out)
+        let length = u64::from(length);
+        let _flight = self.flights.begin(self.world.clock.now(), ino, offset, length, false);
+        self.fs.read(ino_in(ino), offset, length).await.map_err(error_out)
     }
 
     async fn write(
@@ -194,15 +199,20 @@ impl FileSystem for System {
         bytes: Bytes,
         append: bool,
     ) -> Result<u64> {
-        if !append {
-            self.fs.write(ino_in(ino), offset, bytes).await.map_err(error_out)?;
-            return Ok(offset);
+        let length = bytes.len() as u64;
+        let flight = self.flights.begin(self.world.clock.now(), ino, offset, length, true);
+        let written = if append {
+            self.fs.append(ino_in(ino), bytes).await
+        } else {
+            self.fs.write(ino_in(ino), offset, bytes).await.map(|()| offset)
+        };
+        let passed_over = flight.land();
+        if written.as_ref().is_ok_and(|at| *at != offset) {
+            self.drop_later(ino, 0, u64::MAX);
+        } else if let Some((from, to)) = passed_over {
+            self.drop_later(ino, from, to - from);
         }
-        let at = self.fs.append(ino_in(ino), bytes).await.map_err(error_out)?;
-        if at != offset {
-            self.misplaced(ino);
-        }
-        Ok(at)
+        written.map_err(error_out)
     }
 
     async fn flush(&self, _ino: Ino, _handle: u64) -> Result<()> {

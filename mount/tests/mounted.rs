@@ -42,6 +42,11 @@ struct Mounted<'a> {
 
 impl Volume {
     fn new() -> Self {
+        // RUST_LOG=debug shows what the rooms do.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .try_init();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -137,6 +142,7 @@ fn what_a_program_does_with_files_works() {
     file.sync_all().unwrap();
     file.set_len(10).unwrap();
     assert_eq!(os::read(mount.path("hard")).unwrap(), b"content an");
+    drop(file);
     let mut held = os::File::open(mount.path("hard")).unwrap();
     os::remove_file(mount.path("hard")).unwrap();
     let mut still = String::new();
