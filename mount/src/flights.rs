@@ -25,7 +25,6 @@ pub(crate) type Range = (u64, u64);
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     id: u64,
-    ino: Ino,
     range: Range,
     write: bool,
     begun: Time,
@@ -70,7 +69,7 @@ impl Flights {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let range =
             (from / PAGE * PAGE, from.saturating_add(length).div_ceil(PAGE).saturating_mul(PAGE));
-        let flight = Flight { id, ino, range, write, begun: now, tainted: false };
+        let flight = Flight { id, range, write, begun: now, tainted: false };
         self.flying.lock().insert((ino, id), flight);
         Guard { flights: self.clone(), key: (ino, id) }
     }
