@@ -7,8 +7,8 @@ use blockstore::{
     Fence, VirtualDisk,
     client::{Client, ClientConfig},
 };
-use fs::{Fs, mkfs::Root};
-use lockservice::{Clerk, Locks as _, clerk, message::Kind as SessionKind};
+use fs::{Fs, layout::geometry::LOCK_VOLUME, mkfs::Root};
+use lockservice::{Clerk, Locks as _, Mode, Name, Span, clerk, message::Kind as SessionKind};
 use serde_json::json;
 use world::{Task, World};
 
@@ -76,11 +76,12 @@ impl FileSystem {
         let clerk = Self::clerk(world, access, &tie, true).await?;
         let disk = disk(world, access, clerk.session().0).await?;
         let cannot = || "cannot start the file system".to_owned();
-        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        let root = Root { uid, gid, mode: 0o755 };
         let deadline = world.clock.now() + timeout;
-        let formatted = world.until(deadline, fs::mkfs::format(world, &disk, root)).await;
-        formatted.or_fail(Kind::Unreachable, cannot)?.or_fail(Kind::Failed, cannot)?;
+        let found = world.until(deadline, fs::mkfs::superblock(&disk)).await;
+        if found.or_fail(Kind::Unreachable, cannot)?.is_err() {
+            let formatted = world.until(deadline, format(world, access)).await;
+            formatted.or_fail(Kind::Unreachable, cannot)??;
+        }
         let config = fs::Config { read_only, ..fs::Config::default() };
         let fs = Fs::new(world.clone(), disk.clone(), clerk.clone(), config);
         let recovery = fs::Recovery::new(world.clone(), disk.clone());
@@ -124,6 +125,23 @@ impl FileSystem {
     pub(crate) fn leave(self) {
         self.reporter.abort();
     }
+}
+
+/// Formats a new volume. Mounts and workers of a new cluster start side by side, and only one may
+/// format: whoever has the volume's lock; the others find it done.
+async fn format(world: &World, access: &Access) -> Outcome {
+    let cannot = || "cannot format the volume".to_owned();
+    let clerk = FileSystem::clerk(world, access, &Tie::tool("format"), false).await?;
+    clerk.attach(Arc::new(clerk::Nothing), None);
+    let whole = Span::one(Name::new(LOCK_VOLUME, 0, 0));
+    let pin = clerk.acquire(whole, whole, Mode::Exclusive).await.or_fail(Kind::Failed, cannot)?;
+    let disk = disk(world, access, clerk.session().0).await?;
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let root = Root { uid, gid, mode: 0o755 };
+    fs::mkfs::format(world, &disk, root).await.or_fail(Kind::Failed, cannot)?;
+    disk.flush().await.or_fail(Kind::Failed, cannot)?;
+    drop(pin);
+    clerk.close().await.or_fail(Kind::Failed, cannot)
 }
 
 /// The virtual disk, for writes of `session`.

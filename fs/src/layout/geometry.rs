@@ -48,6 +48,8 @@ const INODES_STRIDE: u64 = 16 << 20;
 const REGION_BITS: u32 = 57;
 const RUN_SEGMENT_BITS: u32 = 41;
 
+/// The kind of lock names for the volume as a whole: held while it is formatted.
+pub const LOCK_VOLUME: u8 = 0;
 /// The kind of lock names for inode segments: index 0 is the bitmaps, index i inode i.
 pub const LOCK_INODES: u8 = 1;
 /// The kind of lock names for space segments: index 0 is the run bitmaps.
