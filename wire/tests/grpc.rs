@@ -182,7 +182,12 @@ async fn a_gentle_stop_answers_what_is_under_way() {
     };
     let (answer, ()) = tokio::join!(waiting, stopping);
     assert_eq!(answer, Ok("hello mount 5".to_owned()));
-    let gone = rig.say(&channel, "", rig.soon()).await.unwrap_err();
+    // A call that catches the old connection while it closes has an unknown outcome; the next one
+    // finds nobody.
+    let mut gone = rig.say(&channel, "", rig.soon()).await.unwrap_err();
+    if gone.happened() == Happened::Unknown {
+        gone = rig.say(&channel, "", rig.soon()).await.unwrap_err();
+    }
     assert!(matches!(gone, Error::Unreachable { .. }), "{gone:?}");
 }
 

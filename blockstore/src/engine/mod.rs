@@ -3,6 +3,7 @@
 //! Changes wait in memory until a commit; one committer thread brings them to the disk, never over
 //! live data. Chains, leases and clients are not known here.
 
+use std::time::Duration;
 use std::{path::PathBuf, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -53,6 +54,9 @@ impl EngineConfig {
         Self { dir, cluster, server, dirty_limit: 48 << 20 }
     }
 }
+
+/// How long a drop waits for others to let the engine go, in milliseconds.
+const LINGER: u32 = 2000;
 
 /// The storage engine. Dropping it stops it without a commit, as a crash would.
 pub struct Engine(Arc<Inner>);
@@ -156,8 +160,17 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.0.state.lock().stopped.get_or_insert_with(|| "it was dropped".to_owned());
-        self.0.queue.lock().end.get_or_insert(End::Abrupt);
+        let mut queue = self.0.queue.lock();
+        queue.end.get_or_insert(End::Abrupt);
         self.0.wake.notify_all();
+        // The committer and readers let go soon; then the index is closed here and not by a thread that
+        // the end of the process may overtake, which RocksDB answers with an abort.
+        for _ in 0..LINGER {
+            if Arc::strong_count(&self.0) == 1 {
+                break;
+            }
+            self.0.wake.wait_for(&mut queue, Duration::from_millis(1));
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn reopened(world: &World, dir: &Path) -> Engine {
     for _ in 0..200 {
         match Engine::open(world, EngineConfig::new(dir.to_owned(), 5, ServerId(1))) {
             Ok(engine) => return engine,
-            Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
     open(world, dir)
@@ -141,7 +141,7 @@ fn small_writes_ride_in_the_batch_and_are_folded_into_slots_later() {
         }
         commit(&engine);
         let folded = (0..500).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
             engine.usage().slots > 60
         });
         assert!(folded, "idle time folds patches: {:?}", engine.usage());
@@ -261,7 +261,7 @@ fn a_directory_of_another_owner_is_refused_with_a_sentence() {
                 if !told.contains("in use") {
                     break;
                 }
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
             }
             assert!(told.contains(word) && told.contains("belongs"), "{told}");
         }
