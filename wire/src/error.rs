@@ -71,7 +71,7 @@ pub enum Error {
     /// The address can be reached from other machines.
     #[error(
         "{address} can be reached from other machines and the connections are not encrypted: use \
-         a loopback address or a Unix socket, or write the word `insecure` in the configuration"
+         a loopback address or a Unix socket, or allow it with the word `insecure`"
     )]
     Exposed {
         /// The address.

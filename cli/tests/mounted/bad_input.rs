@@ -85,3 +85,50 @@ fn errors_are_json_on_request() {
     assert_eq!(error["exit_code"], 2);
     assert!(error["error"].as_str().unwrap().contains("/no/such/cluster"));
 }
+
+#[test]
+fn a_busy_mount_point_or_data_directory_is_refused_and_goes_on_undisturbed() {
+    let cluster = Cluster::new();
+    cluster.start(&[]);
+    fs::write(cluster.path("mnt/file"), "content").unwrap();
+    refused(&["dev", &cluster.text("other"), &cluster.text("mnt")], 2, "already mounted");
+    refused(&["mount", &cluster.text("data"), &cluster.text("mnt")], 2, "already mounted");
+    refused(&["dev", &cluster.text("data"), &cluster.text("mnt2")], 1, "in use by another process");
+    assert_eq!(fs::read_to_string(cluster.path("mnt/file")).unwrap(), "content");
+}
+
+#[test]
+fn the_disk_of_another_cluster_is_refused() {
+    let cluster = Cluster::new();
+    let (mine, other) = (cluster.text("data"), cluster.text("other"));
+    cluster.start(&[]);
+    cluster.stop();
+    cluster.run(&["dev", &other, &cluster.text("mnt"), "--detach"]);
+    cluster.run(&["stop", &other]);
+    fs::rename(cluster.path("data/block-12"), cluster.path("kept")).unwrap();
+    fs::rename(cluster.path("other/block-12"), cluster.path("data/block-12")).unwrap();
+    refused(&["dev", &mine, &cluster.text("mnt")], 1, "belongs to cluster");
+    fs::rename(cluster.path("data/block-12"), cluster.path("other/block-12")).unwrap();
+    fs::rename(cluster.path("kept"), cluster.path("data/block-12")).unwrap();
+    cluster.start(&[]);
+}
+
+#[test]
+fn a_port_in_use_and_an_open_address_are_refused() {
+    let cluster = Cluster::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = |address: &str| {
+        let file = cluster.path("coordinator.toml");
+        let text = format!(
+            "node = 1\ndir = \"{}\"\nreplicas = 1\nservers = [11]\n[client]\n\
+             cluster = \"00000000000000000000000000000001\"\nlease = \"4s\"\n\
+             coordinators = [{{ node = 1, address = \"{address}\" }}]\n",
+            cluster.text("coordinator")
+        );
+        fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let address = taken.local_addr().unwrap().to_string();
+    refused(&["coordinator", "--config", &config(&address)], 1, &address);
+    refused(&["coordinator", "--config", &config("192.0.2.1:7000")], 2, "insecure");
+}
