@@ -50,6 +50,7 @@ impl Mount {
         match served {
             Ok(session) => Some(Self { tiny, session: Some(session), dir, runtime }),
             Err(error @ (Error::NoFuse | Error::DeviceDenied(_) | Error::NotPermitted { .. })) => {
+                assert!(std::env::var_os("CI").is_none(), "CI may not skip this: {error}");
                 eprintln!("skipped: {error}");
                 None
             }
@@ -274,7 +275,17 @@ fn an_abort_frees_whoever_waits_and_leaves_a_dead_mount_that_is_named_as_such() 
     });
     let again = mount.runtime.block_on(async {
         let world = World::real();
-        serve(&world, mount.tiny.clone(), mount.dir.path(), &Options::default()).await.map(|_| ())
+        let deadline = world.clock.now() + Duration::from_secs(5);
+        loop {
+            let path = mount.dir.path();
+            let again =
+                serve(&world, mount.tiny.clone(), path, &Options::default()).await.map(drop);
+            // The event loop hears of the abort a moment later than its callers.
+            if !matches!(again, Err(Error::AlreadyMounted { .. })) || world.clock.now() > deadline {
+                return again;
+            }
+            world.clock.sleep(Duration::from_millis(10)).await;
+        }
     });
     assert!(matches!(again, Err(Error::Dead(_) | Error::Missing(_)) | Ok(())), "{:?}", again.err());
 }
