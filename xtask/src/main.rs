@@ -70,9 +70,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the workspace.
+/// The root of the workspace. Asked of cargo at run time: with one target directory for several
+/// checkouts the program may have been built in another one.
 fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| "xtask".into(), PathBuf::from);
     here.parent().map(Path::to_path_buf).unwrap_or(here)
 }
 
