@@ -154,7 +154,7 @@ impl Fs {
                     Err(Stop::Need(_)) => {}
                 }
             }
-            self.load_page(at, lock, PageKind::Map).await?;
+            self.load_page(at, lock, PageKind::Map, Access::Plan).await?;
         }
         let pin = self.locks.acquire(Span::one(lock), Span::one(lock), Mode::Exclusive).await?;
         self.state.lock().gates.lift(pin.held.span, pin.held.mode);
@@ -168,7 +168,7 @@ impl Fs {
                     Err(Stop::Need(_)) => {}
                 }
             }
-            self.load_page(at, lock, PageKind::Map).await?;
+            self.load_page(at, lock, PageKind::Map, Access::Plan).await?;
         }
     }
 

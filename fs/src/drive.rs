@@ -72,7 +72,7 @@ impl Fs {
         loop {
             if let Some(need) = need.take() {
                 hands.attempts += 1;
-                self.provide(need, &mut hands).await?;
+                self.provide(need, access, &mut hands).await?;
             }
             match self.attempt(access, op, Some(&mut hands))? {
                 Ok(done) => return Ok(done),
@@ -131,7 +131,7 @@ impl Fs {
         }
     }
 
-    async fn provide(&self, need: Need, hands: &mut Hands) -> Result<(), Error> {
+    async fn provide(&self, need: Need, access: Access, hands: &mut Hands) -> Result<(), Error> {
         let patience = self.config.patience;
         let deadline = *hands.deadline.get_or_insert_with(|| self.world.clock.now() + patience);
         match need {
@@ -139,10 +139,11 @@ impl Fs {
                 self.in_time(deadline, "a lock holder", self.lock(hands, name, mode)).await
             }
             Need::Inode(ino) => {
-                self.in_time(deadline, "the virtual disk", self.load_inode(ino)).await
+                self.in_time(deadline, "the virtual disk", self.load_inode(ino, access)).await
             }
             Need::Page(at, lock, kind) => {
-                self.in_time(deadline, "the virtual disk", self.load_page(at, lock, kind)).await
+                let load = self.load_page(at, lock, kind, access);
+                self.in_time(deadline, "the virtual disk", load).await
             }
             Need::Data(ino, first, count) => {
                 self.in_time(deadline, "the virtual disk", self.load_data(ino, first, count)).await

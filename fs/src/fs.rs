@@ -37,6 +37,8 @@ pub struct Fs {
     pub(crate) taking: tokio::sync::Mutex<()>,
     /// Held by a push; and by who takes what was pushed, for a moment.
     pub(crate) log_turn: tokio::sync::Mutex<()>,
+    /// Orphans are freed by one at a time.
+    pub(crate) reaping: tokio::sync::Mutex<()>,
     /// One write-out of metadata at a time. Taken before `log_turn`.
     pub(crate) home_turn: tokio::sync::Mutex<()>,
     log: OnceLock<Arc<Log>>,
@@ -62,6 +64,7 @@ impl Fs {
             me: Weak::clone(me),
             taking: tokio::sync::Mutex::default(),
             log_turn: tokio::sync::Mutex::default(),
+            reaping: tokio::sync::Mutex::default(),
             home_turn: tokio::sync::Mutex::default(),
             log: OnceLock::new(),
         })
@@ -124,7 +127,12 @@ impl Fs {
         if let Err(error) = self.reap_once().await {
             tracing::warn!(%error, "orphans are left to the next mount");
         }
-        self.state.lock().closing = true;
+        {
+            // What is being freed right now needs locks, and those that it lost it cannot have back
+            // once all of them are on their way out.
+            let _idle = self.reaping.lock().await;
+            self.state.lock().closing = true;
+        }
         let flushed = self.write_out_all().await;
         let closed = self.locks.close().await;
         self.state.lock().dead.get_or_insert(Error::Closed);

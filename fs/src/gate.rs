@@ -135,6 +135,21 @@ impl Gates {
         self.next
     }
 
+    /// Whether `name` is still ours for whoever finishes what a revocation waits for: no gate there
+    /// has returned, and none that came since `then` has gone through.
+    pub(crate) fn kept_since(&self, then: u64, name: Name) -> bool {
+        let pending = |id| self.gates.iter().any(|g| g.id == id && g.stage != Stage::Returned);
+        let returned = |gate: &Gate| {
+            gate.stage == Stage::Returned && gate.keep.is_none() && gate.span.contains(name)
+        };
+        self.next - then <= RECENT as u64
+            && !self.gates.iter().any(returned)
+            && self
+                .recent
+                .iter()
+                .all(|(id, span)| *id <= then || !span.contains(name) || pending(*id))
+    }
+
     /// Whether no revocation touched `name` since `then`.
     pub(crate) fn clear_since(&self, then: u64, name: Name) -> bool {
         if self.next - then > RECENT as u64 {
@@ -202,6 +217,20 @@ mod tests {
         assert!(
             gates.shut(Name(11), Mode::Shared, false) && !gates.shut(Name(14), Mode::Shared, false)
         );
+    }
+
+    #[test]
+    fn a_load_that_a_revocation_waits_for_is_kept_until_the_revocation_has_returned() {
+        let mut gates = Gates::default();
+        let before = gates.now();
+        let id = gates.open(span(5, 6), None);
+        gates.advance(id, Stage::Closed);
+        assert!(!gates.clear_since(before, Name(5)) && gates.kept_since(before, Name(5)));
+        assert!(gates.kept_since(gates.now(), Name(5)));
+        gates.advance(id, Stage::Returned);
+        assert!(!gates.kept_since(before, Name(5)) && !gates.kept_since(gates.now(), Name(5)));
+        gates.lift(span(5, 6), Mode::Exclusive);
+        assert!(!gates.kept_since(before, Name(5)) && gates.kept_since(gates.now(), Name(5)));
     }
 
     #[test]

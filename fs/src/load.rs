@@ -17,7 +17,7 @@ use crate::{
         version::Version,
     },
     state::State,
-    tx::{PageKind, decode_page},
+    tx::{Access, PageKind, decode_page},
 };
 
 /// Neighbouring inodes are read along with one that is needed: files that were made together are
@@ -29,6 +29,8 @@ const NEIGHBOURS: u64 = 32 * INODE;
 struct Ticket {
     gates: u64,
     homed: u64,
+    /// For whom.
+    access: Access,
 }
 
 /// Pages of a file that lie side by side on the disk.
@@ -39,8 +41,8 @@ struct Stretch {
 }
 
 impl Fs {
-    fn ticket(state: &State) -> Ticket {
-        Ticket { gates: state.gates.now(), homed: state.homed }
+    fn ticket(state: &State, access: Access) -> Ticket {
+        Ticket { gates: state.gates.now(), homed: state.homed, access }
     }
 
     /// Whether what was read since `ticket` may be kept under `lock`.
@@ -49,19 +51,26 @@ impl Fs {
     }
 
     fn still(&self, state: &State, ticket: Ticket, lock: Name) -> bool {
-        state.gates.clear_since(ticket.gates, lock)
-            && !state.gates.shut(lock, Mode::Shared, true)
-            && self.locks.held(lock, Mode::Shared).is_some()
+        let gates = &state.gates;
+        let free = match ticket.access {
+            // The revocation waits for this very load: refusing it would stop both.
+            Access::Finish => gates.kept_since(ticket.gates, lock),
+            Access::Operation | Access::Io | Access::Plan => {
+                gates.clear_since(ticket.gates, lock) && !gates.shut(lock, Mode::Shared, true)
+            }
+        };
+        free && self.locks.held(lock, Mode::Shared).is_some()
     }
 
     /// Brings inode `ino` into memory, and its neighbours if they may be used anyway.
-    pub(crate) async fn load_inode(&self, ino: InodeNo) -> Result<(), Error> {
+    pub(crate) async fn load_inode(&self, ino: InodeNo, access: Access) -> Result<(), Error> {
         let ticket = {
             let state = self.state.lock();
-            if !self.still(&state, Self::ticket(&state), ino.lock()) {
+            let ticket = Self::ticket(&state, access);
+            if !self.still(&state, ticket, ino.lock()) {
                 return Ok(());
             }
-            Self::ticket(&state)
+            ticket
         };
         let from = Offset(ino.address().0 / NEIGHBOURS * NEIGHBOURS);
         let bytes = self.disk.read(from, NEIGHBOURS).await?;
@@ -95,7 +104,8 @@ impl Fs {
         inos.sort_unstable();
         inos.dedup_by_key(|ino| ino.0 / 32);
         for some in inos.chunks(64) {
-            try_join_all(some.iter().map(|ino| self.load_inode(*ino))).await?;
+            let loads = some.iter().map(|ino| self.load_inode(*ino, Access::Operation));
+            try_join_all(loads).await?;
         }
         Ok(())
     }
@@ -106,8 +116,9 @@ impl Fs {
         at: Offset,
         lock: Name,
         kind: PageKind,
+        access: Access,
     ) -> Result<(), Error> {
-        let ticket = Self::ticket(&self.state.lock());
+        let ticket = Self::ticket(&self.state.lock(), access);
         let bytes = self.disk.read(at, PAGE).await?;
         let content = decode_page(&bytes, kind).map_err(|damaged| damaged_at(damaged, at))?;
         let mut state = self.state.lock();
@@ -132,7 +143,7 @@ impl Fs {
             let Some(slot) = state.inodes.get(&ino) else { return Ok(()) };
             let missing = (first..first + count)
                 .filter(|page| slot.data.get(*page).is_none() && on_disk(&slot.inode, *page));
-            (Self::ticket(&state), slot.stamp, stretches(&slot.inode, missing))
+            (Self::ticket(&state, Access::Io), slot.stamp, stretches(&slot.inode, missing))
         };
         let reads = stretches.into_iter().map(|stretch| async move {
             let bytes = self.disk.read(stretch.at, stretch.count * PAGE).await?;

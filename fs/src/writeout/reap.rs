@@ -34,9 +34,13 @@ struct Loss {
 impl Fs {
     /// Frees a batch of orphans, and what truncated files have behind their ends.
     pub(crate) async fn reap_once(&self) -> Result<(), Error> {
+        let _alone = self.reaping.lock().await;
         loop {
             let batch: Vec<InodeNo> = {
                 let state = self.state.lock();
+                if state.closing {
+                    return Ok(());
+                }
                 state.orphans.iter().chain(&state.trims).take(BATCH).copied().collect()
             };
             if batch.is_empty() {
