@@ -67,7 +67,6 @@ pub struct MapServer {
 #[derive(Default)]
 struct Leases {
     term: u64,
-    since: Time,
     servers: BTreeMap<ServerId, Lease>,
     /// Fences that somebody waits for, by number, and when this leader first heard of them: who
     /// asks again does not wait for a silent server anew.
@@ -112,7 +111,7 @@ impl MapServer {
         {
             let mut leases = self.leases.lock();
             if leases.term != term {
-                *leases = Leases { term, since: self.world.clock.now(), ..Leases::default() };
+                *leases = Leases { term, ..Leases::default() };
             }
         }
         if self.look(|map| map.cluster) == Some(self.config.cluster) {
@@ -188,7 +187,7 @@ impl MapServer {
         self.check(server, incarnation)?;
         {
             let mut leases = self.leases.lock();
-            let lease = leases.of(server, incarnation, self.config.lease);
+            let lease = leases.of(server, incarnation, self.world.clock.now() + self.config.lease);
             // A server that is being cut off gets no lease, or the fence would not hold it.
             if lease.cut || lease.incarnation != incarnation {
                 return Err(MapError::Superseded(server));
@@ -222,7 +221,7 @@ impl MapServer {
         let mut leases = self.leases.lock();
         let (mut over, mut next, mut all) = (Vec::new(), Time::NEVER, true);
         for (server, incarnation) in acting {
-            let lease = leases.of(server, incarnation, self.config.lease);
+            let lease = leases.of(server, incarnation, now + self.config.lease);
             if lease.confirmed >= fence.number && lease.known.map >= fence.map {
                 continue;
             }
@@ -241,10 +240,10 @@ impl MapServer {
 }
 
 impl Leases {
-    /// What is known of a server, if `incarnation` is its latest start; a start that has not
-    /// spoken to this leader yet may have a lease of the last one.
-    fn of(&mut self, server: ServerId, incarnation: Incarnation, lease: Duration) -> &mut Lease {
-        let until = self.since + lease;
+    /// What is known of a server, if `incarnation` is its latest start. One that has not spoken to
+    /// this leader yet may have a lease of the last leader, or have started a moment ago, however
+    /// long a fence has been waiting: it is given until `until` to speak.
+    fn of(&mut self, server: ServerId, incarnation: Incarnation, until: Time) -> &mut Lease {
         let row = self.servers.entry(server).or_default();
         if row.incarnation < incarnation {
             *row = Lease { incarnation, until, ..Lease::default() };

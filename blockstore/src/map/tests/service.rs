@@ -153,6 +153,29 @@ async fn a_silent_server_is_waited_out_and_cut_off_and_the_others_hear_of_it_fir
 }
 
 #[tokio::test]
+async fn a_server_that_starts_again_during_a_fence_is_not_cut_off_before_it_could_speak() {
+    let (clock, map) = solo();
+    three_up(&map).await;
+    let mut fence = map.fence(Fence(9), Time::NEVER);
+    assert!(fence.as_mut().now_or_never().is_none());
+    let known = Known { map: 4, fences: 1 };
+    for server in [1, 2] {
+        map.heartbeat(beat(server, 1, known, 1), Time::NEVER).await.unwrap();
+    }
+    // Server 3 is started again when the fence has nearly waited out its last life.
+    clock.advance(LEASE - Duration::from_millis(1));
+    assert_eq!(map.register(start(3, 2, false), Time::NEVER).await, Ok(Incarnation(2)));
+    for server in [1, 2] {
+        map.heartbeat(beat(server, 1, known, 1), Time::NEVER).await.unwrap();
+    }
+    clock.advance(Duration::from_millis(1));
+    assert!(fence.as_mut().now_or_never().is_none());
+    let granted = map.heartbeat(beat(3, 2, Known::default(), 0), Time::NEVER).await.unwrap();
+    map.heartbeat(beat(3, 2, granted.news.known, 1), Time::NEVER).await.unwrap();
+    assert_eq!(fence.await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_fence_that_nobody_confirms_ends_at_its_deadline() {
     let (clock, map) = solo();
     three_up(&map).await;
