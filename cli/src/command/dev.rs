@@ -4,6 +4,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -158,7 +159,15 @@ pub(crate) async fn processes(
 struct Member {
     arguments: Vec<OsString>,
     log: PathBuf,
-    process: Option<launch::Started>,
+    process: Process,
+}
+
+/// What is known of a member's process.
+enum Process {
+    None,
+    /// It was started again and has not said yet that it is ready.
+    Starting(JoinHandle<Outcome<launch::Started>>),
+    Running(launch::Started),
 }
 
 /// All processes, in the order in which they start; they stop in the opposite order.
@@ -187,7 +196,7 @@ impl Family {
                 mountpoint.into(),
             ],
             log: run.join(format!("mount-{name}.log")),
-            process: None,
+            process: Process::None,
         });
         for config in dir.workers() {
             let file = run.join(format!("worker-{}.toml", config.node));
@@ -207,21 +216,20 @@ impl Family {
 
     fn plan(&mut self, role: &str, file: &Path) {
         let arguments = vec![role.into(), "--config".into(), file.into()];
-        self.0.push(Member { arguments, log: file.with_extension("log"), process: None });
+        self.0.push(Member { arguments, log: file.with_extension("log"), process: Process::None });
     }
 
-    /// Starts servers again that have ended. Says whether the mount has: then all is over.
+    /// Starts servers again that have ended, without waiting for them: a worker is not usable before
+    /// the block servers are, and one of those may end meanwhile. Says whether the mount has ended:
+    /// then all is over.
     fn mend(&mut self, timeout: Duration) -> bool {
         for member in &mut self.0 {
-            if member.process.as_mut().is_none_or(launch::Started::has_ended) {
+            if member.has_ended() {
                 if member.is_mount() {
                     return true;
                 }
                 tracing::warn!("{} has ended; starting it again", member.log.display());
-                member.process = None;
-                if let Err(failure) = member.start(timeout) {
-                    tracing::error!("{:#}", failure.error);
-                }
+                member.start_again(timeout);
             }
         }
         false
@@ -233,8 +241,8 @@ impl Family {
             let group: Vec<_> =
                 self.0.extract_if(.., |member| roles.iter().any(|role| member.is(role))).collect();
             std::thread::scope(|scope| {
-                for process in group.into_iter().filter_map(|member| member.process) {
-                    scope.spawn(move || process.stop(timeout));
+                for member in group {
+                    scope.spawn(move || member.stop(timeout));
                 }
             });
         }
@@ -243,8 +251,56 @@ impl Family {
 
 impl Member {
     fn start(&mut self, timeout: Duration) -> Outcome {
-        self.process = Some(launch::start(&self.arguments, &self.log, Life::Tied, timeout)?);
+        self.process =
+            Process::Running(launch::start(&self.arguments, &self.log, Life::Tied, timeout)?);
         Ok(())
+    }
+
+    /// Starts it in the background; [`Member::has_ended`] hears how that went.
+    fn start_again(&mut self, timeout: Duration) {
+        let (arguments, log) = (self.arguments.clone(), self.log.clone());
+        self.process = Process::Starting(std::thread::spawn(move || {
+            launch::start(&arguments, &log, Life::Tied, timeout)
+        }));
+    }
+
+    /// Whether nothing runs, and nothing is being started.
+    fn has_ended(&mut self) -> bool {
+        if let Process::Starting(thread) = &self.process
+            && !thread.is_finished()
+        {
+            return false;
+        }
+        self.process = match std::mem::replace(&mut self.process, Process::None) {
+            Process::Starting(thread) => match thread.join() {
+                Ok(Ok(started)) => Process::Running(started),
+                Ok(Err(failure)) => {
+                    tracing::error!("{:#}", failure.error);
+                    Process::None
+                }
+                Err(_) => Process::None,
+            },
+            known => known,
+        };
+        match &mut self.process {
+            Process::Running(started) => started.has_ended(),
+            Process::None | Process::Starting(_) => true,
+        }
+    }
+
+    fn stop(self, timeout: Duration) {
+        let started = match self.process {
+            Process::None => return,
+            Process::Running(started) => started,
+            Process::Starting(thread) => {
+                if let Some(pid) = launch::read_pid(&self.log.with_extension("pid")) {
+                    launch::signal(pid, rustix::process::Signal::TERM);
+                }
+                let Ok(Ok(started)) = thread.join() else { return };
+                started
+            }
+        };
+        started.stop(timeout);
     }
 
     fn is(&self, role: &str) -> bool {
