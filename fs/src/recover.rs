@@ -50,6 +50,8 @@ impl Recovery {
 
     async fn run(&self, dead: SessionId, held: &[Held]) -> Result<(), Error> {
         let began = self.world.clock.now();
+        // Without a line "recovered" after it, this recovery was cut off, and somebody else does it.
+        tracing::info!(session = dead.0, "recovering a dead session");
         self.disk.fence(Fence(dead.0)).await?;
         let (mut records, mut blocks) = (0, 0);
         let mut slots = Vec::new();
