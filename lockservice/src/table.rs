@@ -183,11 +183,12 @@ impl replica::StateMachine for Table {
         reply.encode().into()
     }
 
-    fn checkpoint(&self) -> Bytes {
-        self.save().into()
+    fn checkpoint(&self) -> Box<dyn replica::Image> {
+        Box::new(self.save())
     }
 
-    fn restore(&mut self, checkpoint: &[u8]) -> Result<(), replica::Damaged> {
+    fn restore(&mut self, checkpoint: &mut dyn std::io::Read) -> Result<(), replica::Damaged> {
+        let checkpoint = &replica::read_whole(checkpoint)?;
         // Nobody listens to a follower, and only a follower is restored.
         *self = Self::load(checkpoint).map_err(|damaged| replica::Damaged(damaged.to_string()))?;
         Ok(())

@@ -2,25 +2,33 @@
 //! nobody is at it: a committed command is applied and answered on the thread that learned of the
 //! commit, without a task switch. What the commands mean is not known here.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use raft::{Checkpoint, Entry, Event, Payload, Position};
 use wire::NodeId;
 
 use crate::{
     checkpoint::CheckpointFile,
+    command::Command,
     driver::{Reply, Shared, Waiter},
     error::{Error, REBUILD},
-    machine::StateMachine,
+    machine::{Damaged, StateMachine},
+    session::Sessions,
     status::Role,
 };
 
 /// A checkpoint is taken after this many bytes of commands at the latest.
 const CHECKPOINT_BYTES: usize = 32 << 20;
+
+/// What a caller gets.
+type Outcome = Result<Bytes, Error>;
 
 /// One thing to do, in order with the others.
 pub(crate) enum Step {
@@ -40,6 +48,7 @@ pub(crate) enum Step {
 /// The hosted machine and how far it is.
 pub(crate) struct Machine<M> {
     pub(crate) machine: M,
+    pub(crate) sessions: Sessions,
     pub(crate) applied: Position,
     pub(crate) file: CheckpointFile,
     entries: u64,
@@ -55,8 +64,65 @@ enum Answer {
 }
 
 impl<M> Machine<M> {
-    pub(crate) fn new(machine: M, applied: Position, file: CheckpointFile) -> Self {
-        Self { machine, applied, file, entries: 0, bytes: 0, writing: Arc::default() }
+    pub(crate) fn new(machine: M, file: CheckpointFile) -> Self {
+        let (sessions, applied) = (Sessions::default(), Position::default());
+        Self { machine, sessions, applied, file, entries: 0, bytes: 0, writing: Arc::default() }
+    }
+}
+
+impl<M: StateMachine> Machine<M> {
+    /// Takes over sessions and state from a checkpoint.
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Damaged> {
+        let mut bytes = checkpoint.data.clone();
+        if bytes.len() < 8 {
+            return Err(Damaged("the checkpoint is cut off".to_owned()));
+        }
+        let length = usize::try_from(bytes.get_u64_le()).unwrap_or(usize::MAX);
+        if length > bytes.len() {
+            return Err(Damaged("the checkpoint is cut off".to_owned()));
+        }
+        let sessions = bytes.split_to(length);
+        self.sessions = Sessions::decode(sessions).map_err(|odd| Damaged(odd.to_owned()))?;
+        self.machine.restore(&mut bytes.reader())?;
+        self.applied = checkpoint.last;
+        (self.entries, self.bytes) = (0, 0);
+        Ok(())
+    }
+
+    /// Applies an entry; gives the answer for whoever waits for it.
+    fn apply(&mut self, entry: &Entry) -> Result<Option<Outcome>, Error> {
+        self.applied = entry.position();
+        self.entries += 1;
+        let Payload::Command(command) = &entry.payload else { return Ok(None) };
+        self.bytes += command.len();
+        let index = entry.index;
+        let Self { machine, sessions, .. } = self;
+        let command = Command::decode(command.clone()).ok_or_else(|| {
+            Error::Refused(format!("entry {index} is of another release: run that one"))
+        })?;
+        Ok(Some(match command {
+            Command::Plain(command) => Ok(machine.apply(index, &command)),
+            Command::Enrol(stamp) => {
+                let client = sessions.enrol(index, stamp);
+                Ok(Bytes::copy_from_slice(&client.0.to_le_bytes()))
+            }
+            Command::Call(stamp, caller, command) => {
+                sessions.call(index, stamp, caller, || machine.apply(index, &command))
+            }
+        }))
+    }
+
+    /// Sessions and state, frozen.
+    fn checkpoint(&self) -> impl FnOnce() -> io::Result<Bytes> + Send + use<M> {
+        let (sessions, image) = (self.sessions.clone(), self.machine.checkpoint());
+        move || {
+            let sessions = sessions.encode();
+            let mut out = Vec::new();
+            out.extend_from_slice(&(sessions.len() as u64).to_le_bytes());
+            out.extend_from_slice(&sessions);
+            image.write(&mut out)?;
+            Ok(out.into())
+        }
     }
 }
 
@@ -79,6 +145,7 @@ impl<M: StateMachine> Shared<M> {
                     break;
                 }
             }
+            self.log_time.store(machine.sessions.now().0, Ordering::Relaxed);
             self.applied.send_if_modified(|applied| {
                 let moved = machine.applied.index > *applied;
                 *applied = machine.applied.index.max(*applied);
@@ -113,10 +180,10 @@ impl<M: StateMachine> Shared<M> {
             Step::Apply(entries) => {
                 for (entry, waiter) in entries {
                     let term = entry.term;
-                    let reply = apply(machine, &entry);
+                    let outcome = machine.apply(&entry)?;
                     let Some(waiter) = waiter else { continue };
-                    let result = match reply {
-                        Some(reply) if waiter.term == term => Ok(reply),
+                    let result = match outcome {
+                        Some(outcome) if waiter.term == term => outcome,
                         // Another leader's entry took the place: the command will never happen.
                         _ => Err(not_leader(None)),
                     };
@@ -124,12 +191,9 @@ impl<M: StateMachine> Shared<M> {
                 }
             }
             Step::Restore(checkpoint) => {
-                let restored = machine.machine.restore(&checkpoint.data);
-                restored.map_err(|damaged| {
+                machine.restore(&checkpoint).map_err(|damaged| {
                     Error::Refused(format!("the leader's checkpoint: {damaged}; {REBUILD}"))
                 })?;
-                machine.applied = checkpoint.last;
-                (machine.entries, machine.bytes) = (0, 0);
             }
             Step::Role(role) => {
                 self.role.send_replace(role);
@@ -157,31 +221,21 @@ impl<M: StateMachine> Shared<M> {
             return None;
         }
         (machine.entries, machine.bytes) = (0, 0);
-        let checkpoint = Checkpoint { last: machine.applied, data: machine.machine.checkpoint() };
+        let (last, encode) = (machine.applied, machine.checkpoint());
         let (file, writing) = (machine.file.clone(), machine.writing.clone());
         let shared = self.itself.upgrade()?;
         Some(Box::new(move || {
-            match file.write(&checkpoint) {
-                Ok(()) => {
-                    let Checkpoint { last, data } = checkpoint;
-                    shared.event(Event::CheckpointTaken { index: last.index, data });
-                }
+            let encoded = encode().map_err(|error| Error::Refused(error.to_string()));
+            let written = encoded.and_then(|data| {
+                let checkpoint = Checkpoint { last, data };
+                file.write(&checkpoint).map(|()| checkpoint.data)
+            });
+            match written {
+                Ok(data) => shared.event(Event::CheckpointTaken { index: last.index, data }),
                 Err(error) => shared.stop(&error.to_string()),
             }
             writing.store(false, Ordering::Release);
         }))
-    }
-}
-
-fn apply<M: StateMachine>(machine: &mut Machine<M>, entry: &Entry) -> Option<Bytes> {
-    machine.applied = entry.position();
-    machine.entries += 1;
-    match &entry.payload {
-        Payload::Noop => None,
-        Payload::Command(command) => {
-            machine.bytes += command.len();
-            Some(machine.machine.apply(entry.index, command))
-        }
     }
 }
 

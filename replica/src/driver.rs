@@ -4,7 +4,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Weak, atomic::AtomicU64},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,9 +19,11 @@ use world::{Time, World};
 
 use crate::{
     apply::{Machine, Step},
+    command::Command,
     config::{GroupConfig, node},
     error::Error,
     machine::StateMachine,
+    session::LogTime,
     status::{Follower, Role, Status},
     transport::{Inbox, Transport},
     writer::{Job, Writer},
@@ -40,6 +45,8 @@ pub(crate) struct Shared<M> {
     pub(crate) applied: watch::Sender<Index>,
     pub(crate) timer: Notify,
     pub(crate) log_bytes: AtomicU64,
+    /// The newest stamp that was applied, in milliseconds of log time.
+    pub(crate) log_time: AtomicU64,
     /// For work that outlives a call.
     pub(crate) itself: Weak<Self>,
 }
@@ -52,6 +59,8 @@ pub(crate) struct Core {
     reads: BTreeMap<Ticket, Reply<()>>,
     /// Proposals that have their place in the log.
     placed: BTreeMap<Index, Waiter>,
+    /// Where this node, as leader, began to count log time.
+    counting: (LogTime, Time),
     /// When the timer task will wake.
     armed: Time,
     pub(crate) stopped: Option<String>,
@@ -71,9 +80,17 @@ impl Core {
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             placed: BTreeMap::new(),
+            counting: (LogTime::default(), Time::ZERO),
             armed: Time::NEVER,
             stopped: None,
         }
+    }
+
+    /// The stamp of a command that is proposed now.
+    fn stamp(&self, now: Time) -> LogTime {
+        let (from, since) = self.counting;
+        let counted = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+        LogTime(from.0.saturating_add(counted))
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -90,9 +107,10 @@ impl<M: StateMachine> Shared<M> {
     }
 
     /// Proposes a command; the answer comes by the channel.
-    pub(crate) fn propose(&self, command: Bytes, reply: Reply<Bytes>) {
+    pub(crate) fn propose(&self, command: impl FnOnce(LogTime) -> Command, reply: Reply<Bytes>) {
         self.with_core(|core| {
             let ticket = core.ticket();
+            let command = command(core.stamp(self.world.clock.now())).encode();
             core.proposals.insert(ticket, reply);
             core.node.handle(self.now(), Event::Propose { ticket, command });
         });
@@ -185,11 +203,17 @@ impl<M: StateMachine> Shared<M> {
                 let reply = core.reads.remove(&ticket);
                 steps.extend(reply.map(|reply| Step::ReadRefused(reply, leader.map(node))));
             }
-            Effect::Role { term, role } => steps.push(Step::Role(match role {
-                raft::Role::Follower { leader } => Role::Follower { leader: leader.map(node) },
-                raft::Role::Candidate => Role::Candidate,
-                raft::Role::Leader { ready } => Role::Leader { term, ready },
-            })),
+            Effect::Role { term, role } => {
+                if role == (raft::Role::Leader { ready: false }) {
+                    let reached = LogTime(self.log_time.load(Ordering::Relaxed));
+                    core.counting = (reached, self.world.clock.now());
+                }
+                steps.push(Step::Role(match role {
+                    raft::Role::Follower { leader } => Role::Follower { leader: leader.map(node) },
+                    raft::Role::Candidate => Role::Candidate,
+                    raft::Role::Leader { ready } => Role::Leader { term, ready },
+                }));
+            }
             Effect::Halted(_) => {}
         }
     }
@@ -266,7 +290,7 @@ impl<M: StateMachine> Shared<M> {
             commit: status.commit,
             applied: *self.applied.borrow(),
             checkpoint: status.checkpoint,
-            log_bytes: self.log_bytes.load(std::sync::atomic::Ordering::Relaxed),
+            log_bytes: self.log_bytes.load(Ordering::Relaxed),
             followers: status
                 .followers
                 .iter()

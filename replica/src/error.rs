@@ -20,6 +20,14 @@ pub enum Error {
     /// unknown.
     #[error("the command's place was covered by a checkpoint; whether it took effect is unknown")]
     Covered,
+    /// The session that the call names is over: too long unused, or one of too many. This try did
+    /// not take effect; whether an earlier one did is unknown.
+    #[error("the client's session is over; the command was not applied by this try")]
+    Expired,
+    /// The call lies outside of what the session remembers: below its floor, so it was answered
+    /// before, or too far above it. This try did not take effect.
+    #[error("the call was answered before, or is too far ahead; it was not applied by this try")]
+    Spent,
     /// The node has stopped. Whether commands under way happened is unknown.
     #[error("this node has stopped: {0}")]
     Stopped(String),

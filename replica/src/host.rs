@@ -9,20 +9,22 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
-use raft::{Event, Index, Node, Position, Stored};
+use raft::{Event, Index, Node, Stored};
 use tokio::sync::{Notify, oneshot, watch};
 use world::{Disk, OpenMode, Time, World};
 
 use crate::{
     apply::Machine,
     checkpoint::CheckpointFile,
+    command::Command,
     config::GroupConfig,
     driver::{Core, Shared},
     error::Error,
     log::{Log, Owner},
     machine::StateMachine,
+    session::{Caller, ClientId, LogTime},
     status::{Role, Status},
     transport::{Inbox, Transport},
     writer,
@@ -62,16 +64,15 @@ impl<M: StateMachine> Host<M> {
     pub async fn open(
         world: &World,
         config: GroupConfig,
-        mut machine: M,
+        machine: M,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, Error> {
         let (disk, settings) = (world.disk.clone(), config.clone());
         let opened = read_directory(world, disk, settings).await?;
         let Opened { log, file, stored } = opened;
-        let mut applied = Position::default();
+        let mut machine = Machine::new(machine, file.clone());
         if let Some(checkpoint) = &stored.checkpoint {
-            applied = checkpoint.last;
-            machine.restore(&checkpoint.data).map_err(|damaged| Error::Damaged {
+            machine.restore(checkpoint).map_err(|damaged| Error::Damaged {
                 path: config.dir.join("checkpoint").display().to_string(),
                 reason: damaged.to_string(),
             })?;
@@ -85,9 +86,10 @@ impl<M: StateMachine> Host<M> {
             core: Mutex::new(Core::new(node)),
             writer: writer::Writer::default(),
             steps: Mutex::default(),
-            machine: Mutex::new(Machine::new(machine, applied, file.clone())),
             role: watch::Sender::new(Role::Follower { leader: None }),
-            applied: watch::Sender::new(applied.index),
+            applied: watch::Sender::new(machine.applied.index),
+            log_time: AtomicU64::new(machine.sessions.now().0),
+            machine: Mutex::new(machine),
             timer: Notify::new(),
             log_bytes: AtomicU64::new(log.bytes()),
             itself: itself.clone(),
@@ -103,11 +105,45 @@ impl<M: StateMachine> Host<M> {
         Ok(Self(Arc::new(Handle(shared))))
     }
 
-    /// Has `command` applied on all nodes; returns the machine's reply.
+    /// Has `command` applied on all nodes; returns the machine's reply. Proposed twice, it is
+    /// applied twice.
     ///
     /// # Errors
     /// [`Error::NotLeader`] if it has not happened and will not; the other errors leave it open.
     pub async fn propose(&self, command: Bytes, deadline: Time) -> Result<Bytes, Error> {
+        self.submit(|_| Command::Plain(command), deadline).await
+    }
+
+    /// Has `command` applied on all nodes, once however often the same call is proposed and to
+    /// whomever; returns the machine's reply to the first.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Expired`] and [`Error::Spent`] if this try has not happened
+    /// and will not; the other errors leave it open: try again, with the same number.
+    pub async fn propose_once(
+        &self,
+        caller: Caller,
+        command: Bytes,
+        deadline: Time,
+    ) -> Result<Bytes, Error> {
+        self.submit(|stamp| Command::Call(stamp, caller, command), deadline).await
+    }
+
+    /// Begins a session for a client that calls [`Host::propose_once`]. Tried again after an
+    /// unknown outcome it may leave a session that nobody uses, which ends by itself.
+    ///
+    /// # Errors
+    /// As [`Host::propose`].
+    pub async fn enrol(&self, deadline: Time) -> Result<ClientId, Error> {
+        let mut reply = self.submit(Command::Enrol, deadline).await?;
+        Ok(ClientId(reply.get_u64_le()))
+    }
+
+    async fn submit(
+        &self,
+        command: impl FnOnce(LogTime) -> Command,
+        deadline: Time,
+    ) -> Result<Bytes, Error> {
         let (reply, answer) = oneshot::channel();
         self.shared().propose(command, reply);
         self.wait(answer, deadline).await

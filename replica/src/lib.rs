@@ -7,12 +7,15 @@
 //!
 //! It does not know what the commands mean: no lock, no block, no file.
 //!
-//! Commands are applied once per log entry. A caller that retries after an unknown outcome may
-//! have its command in the log twice; until client sessions come to this room, machines make
-//! their commands harmless to repeat.
+//! A command that is proposed twice is applied twice, unless it is a *call* of a client session:
+//! that is applied once and every try gets the first reply ([`Host::propose_once`]), also after a
+//! change of leader, a checkpoint and a restart. [`Client`] is the side that finds the leader,
+//! numbers calls and tries again.
 
 mod apply;
 mod checkpoint;
+mod client;
+mod command;
 mod config;
 mod driver;
 mod error;
@@ -22,17 +25,20 @@ mod log;
 mod look;
 mod machine;
 mod mesh;
+mod session;
 mod status;
 mod transport;
 mod writer;
 
+pub use client::{Client, Door};
 pub use config::{GroupConfig, GroupId};
 pub use error::Error;
 pub use host::Host;
 pub use local::{LocalMesh, LocalTransport};
 pub use look::look;
-pub use machine::{Damaged, StateMachine};
+pub use machine::{Damaged, Image, StateMachine, read_whole};
 pub use mesh::{Mesh, PeersService};
 pub use raft::{Index, Message, Term};
+pub use session::{CallNumber, Caller, ClientId};
 pub use status::{Follower, Role, Status};
 pub use transport::{Inbox, Transport};

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
-use replica::{Damaged, Host, Index, Role, StateMachine};
+use replica::{Damaged, Host, Image, Index, Role, StateMachine};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use world::Time;
@@ -78,12 +78,13 @@ impl StateMachine for Map {
         apply(self, command)
     }
 
-    fn checkpoint(&self) -> Bytes {
-        codec::encode_map(self)
+    fn checkpoint(&self) -> Box<dyn Image> {
+        Box::new(codec::encode_map(self))
     }
 
-    fn restore(&mut self, checkpoint: &[u8]) -> Result<(), Damaged> {
-        *self = codec::decode_map(checkpoint).map_err(|error| Damaged(error.to_string()))?;
+    fn restore(&mut self, checkpoint: &mut dyn std::io::Read) -> Result<(), Damaged> {
+        let checkpoint = replica::read_whole(checkpoint)?;
+        *self = codec::decode_map(&checkpoint).map_err(|error| Damaged(error.to_string()))?;
         Ok(())
     }
 }

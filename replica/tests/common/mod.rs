@@ -1,11 +1,12 @@
 //! A small state machine and clusters of it, for the tests of the host.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io::Read, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use replica::{
-    Damaged, Error, GroupConfig, GroupId, Host, Index, LocalMesh, Mesh, StateMachine, Transport,
+    Damaged, Error, GroupConfig, GroupId, Host, Image, Index, LocalMesh, Mesh, StateMachine,
+    Transport,
 };
 use wire::{ClusterId, Identity, NodeId, Role, Serving};
 use world::{Address, Time, World};
@@ -26,11 +27,12 @@ impl StateMachine for Sum {
         Bytes::copy_from_slice(&self.sum.to_le_bytes())
     }
 
-    fn checkpoint(&self) -> Bytes {
-        Bytes::from([self.sum.to_le_bytes(), self.count.to_le_bytes()].concat())
+    fn checkpoint(&self) -> Box<dyn Image> {
+        Box::new([self.sum.to_le_bytes(), self.count.to_le_bytes()].concat())
     }
 
-    fn restore(&mut self, checkpoint: &[u8]) -> Result<(), Damaged> {
+    fn restore(&mut self, checkpoint: &mut dyn Read) -> Result<(), Damaged> {
+        let checkpoint = replica::read_whole(checkpoint)?;
         if checkpoint.len() != 16 {
             return Err(Damaged("a sum has 16 bytes".to_owned()));
         }
