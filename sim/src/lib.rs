@@ -5,11 +5,12 @@
 //! the end all faults are healed, and progress is demanded. The same seed gives the same run, so a failure is one line
 //! to replay. Nobody depends on this room; it knows no arguments and prints nothing (the binary does).
 //!
-//! So far it simulates `raft` groups ([`raft`]).
+//! So far it simulates `raft` groups ([`raft`]). Histories of clients, of whatever machine, are judged by [`wgl`].
 
 pub mod check;
 pub mod dice;
 pub mod raft;
+pub mod wgl;
 
 /// Why a schedule failed.
 #[derive(Debug, thiserror::Error)]
