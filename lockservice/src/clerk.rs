@@ -20,7 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -33,8 +33,9 @@ use world::{Task, Time, World};
 use crate::{
     error::Error,
     locks::{Held, Holder, Locks, Pin, Recoverer},
-    message::{Client, Kind, Opened, Ticket},
+    message::{Client, Kind, Opened, Renewal, Ticket},
     name::{Grant, Mode, Name, SessionId, Span},
+    registry::{Registry, Store},
     service::Service,
 };
 use machine::{Answer, Effect, Machine, PinId, Want};
@@ -59,6 +60,8 @@ pub struct Config {
 
 /// By how much, at most, this machine's clock runs slower than the leader's: 1 in 50.
 const DRIFT: u32 = 50;
+/// How long a call of the registry takes at the most.
+const REGISTRY: Duration = Duration::from_secs(30);
 /// What is kept of a lease so that an operation which began under it also ends under it: 1 in 10.
 const MARGIN: u32 = 10;
 
@@ -72,6 +75,8 @@ pub fn usable(lease: Duration) -> Duration {
 pub struct Clerk {
     shared: Arc<Shared>,
     tasks: Vec<Task>,
+    tidying: Mutex<Option<Task>>,
+    registry: Registry,
 }
 
 struct Shared {
@@ -82,6 +87,8 @@ struct Shared {
     patience: Duration,
     valid_until: AtomicU64,
     messages: AtomicU64,
+    /// The client stopped without a word.
+    left: AtomicBool,
     state: Mutex<State>,
     report: Mutex<String>,
     send: Notify,
@@ -102,6 +109,7 @@ struct State {
 enum Told {
     Granted(Pin),
     Refused,
+    Full,
     Hinted,
     Over(Error),
 }
@@ -131,6 +139,22 @@ impl Clerk {
         service: Arc<dyn Service>,
         config: Config,
     ) -> Result<Arc<Self>, Error> {
+        let same = Arc::clone(&service);
+        Self::open_apart(world, service, config, move |_| same).await
+    }
+
+    /// As [`Clerk::open`]. The lease is renewed on a thread of its own; `apart` makes the service
+    /// that it uses, with connections that live on that thread, so that a client that is too busy
+    /// to look after its connections still renews.
+    ///
+    /// # Errors
+    /// As [`Clerk::open`].
+    pub async fn open_apart(
+        world: World,
+        service: Arc<dyn Service>,
+        config: Config,
+        apart: impl FnOnce(&World) -> Arc<dyn Service> + Send + 'static,
+    ) -> Result<Arc<Self>, Error> {
         let client = Client {
             owner: config.owner,
             host: config.host,
@@ -147,7 +171,7 @@ impl Clerk {
                 Ok(Ok(opened)) => {
                     let patience =
                         config.patience.unwrap_or(opened.lease * 3 + Duration::from_secs(30));
-                    return Ok(Self::begin(world, service, opened, sent, patience));
+                    return Ok(Self::begin((world, service), opened, sent, patience, apart));
                 }
                 Ok(Err(error @ Error::Protocol(_))) => return Err(error),
                 Ok(Err(_)) if world.clock.now() < deadline => {
@@ -159,11 +183,11 @@ impl Clerk {
     }
 
     fn begin(
-        world: World,
-        service: Arc<dyn Service>,
+        (world, service): (World, Arc<dyn Service>),
         opened: Opened,
         sent: Time,
         patience: Duration,
+        apart: impl FnOnce(&World) -> Arc<dyn Service> + Send + 'static,
     ) -> Arc<Self> {
         let valid_until = sent + usable(opened.lease);
         let shared = Arc::new(Shared {
@@ -174,6 +198,7 @@ impl Clerk {
             patience,
             valid_until: AtomicU64::new(valid_until.0),
             messages: AtomicU64::new(1),
+            left: AtomicBool::new(false),
             state: Mutex::default(),
             report: Mutex::default(),
             send: Notify::new(),
@@ -183,17 +208,29 @@ impl Clerk {
             attached: watch::Sender::new(None),
         });
         let world = &shared.world;
+        let renewing = Arc::clone(&shared);
+        world.apart("lock-renew", move |world| {
+            let service = apart(&world);
+            tasks::renew(renewing, world, service, sent)
+        });
         let tasks = vec![
-            world.spawn("lock-renew", tasks::renew(Arc::clone(&shared), sent)),
             world.spawn("lock-send", tasks::send(Arc::clone(&shared))),
             world.spawn("lock-listen", tasks::listen(Arc::clone(&shared))),
         ];
-        Arc::new(Self { shared, tasks })
+        let store: Arc<dyn Store> = Arc::clone(&shared.service) as _;
+        let registry = Registry::new(world.clone(), store, shared.session, REGISTRY);
+        Arc::new(Self { shared, tasks, tidying: Mutex::default(), registry })
     }
 
     /// Brings whoever keeps state under the locks, and whoever can recover others. Once.
     pub fn attach(&self, holder: Arc<dyn Holder>, recoverer: Option<Arc<dyn Recoverer>>) {
         self.shared.attached.send_replace(Some(Attached { holder, recoverer }));
+    }
+
+    /// The registry, in the name of this session: its ephemeral nodes end with it.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
     }
 
     /// How long a lease is.
@@ -202,11 +239,36 @@ impl Clerk {
         self.shared.lease
     }
 
+    /// From now on gives back what of `within` was not used for `idle` ([`Locks::held`] and the
+    /// acquires are uses); and, when the session holds nearly as much as one may, what of it was
+    /// not used for longest. Only for locks that are asked for before every use.
+    pub fn give_back_after(&self, idle: Duration, within: Span) {
+        let task = tasks::tidy(Arc::clone(&self.shared), idle, within);
+        let task = self.shared.world.spawn("lock-tidy", task);
+        if let Some(before) = self.tidying.lock().replace(task) {
+            before.abort();
+        }
+    }
+
+    /// As [`Locks::acquire`], but waits for other holders only until `deadline`.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] if it came first; the wait is then taken back.
+    pub async fn acquire_by(
+        &self,
+        need: Span,
+        wish: Span,
+        mode: Mode,
+        deadline: Time,
+    ) -> Result<Pin, Error> {
+        self.shared.get((need, wish, mode), true, deadline).await?.ok_or(Error::Deadline)
+    }
+
     /// Stops at once without a word to the service, as a crash would: the session will expire.
     pub fn abandon(&self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.shared.left.store(true, Ordering::Release);
+        self.shared.renew.notify_one();
+        self.tasks.iter().chain(self.tidying.lock().as_ref()).for_each(Task::abort);
     }
 }
 
@@ -284,6 +346,7 @@ impl Shared {
         let told = match answer {
             Answer::Granted(pin, held) => Told::Granted(self.pinned(pin, held)),
             Answer::Refused => Told::Refused,
+            Answer::Full => Told::Full,
             Answer::Hinted => Told::Hinted,
             Answer::Over(error) => Told::Over(error),
         };
@@ -307,6 +370,26 @@ impl Shared {
         }
     }
 
+    /// Whether the session goes on. Whoever was paused for longer than the lease learns it here,
+    /// before anything is used, sent or believed.
+    fn awake(self: &Arc<Self>) -> bool {
+        if self.over().is_some() {
+            return false;
+        }
+        let valid = self.valid();
+        if !valid {
+            self.end(Error::Expired);
+        }
+        valid
+    }
+
+    /// What the next renewal says.
+    fn renewal(&self) -> Renewal {
+        let flushing = self.state.lock().machine.flushing();
+        let report = self.report.lock().clone();
+        Renewal { report, flushing: u32::try_from(flushing).unwrap_or(u32::MAX) }
+    }
+
     /// Whether the lease is valid with margin.
     fn valid(&self) -> bool {
         self.world.clock.now().0 < self.valid_until.load(Ordering::Acquire)
@@ -324,14 +407,18 @@ impl Shared {
         self: &Arc<Self>,
         ask: (Span, Span, Mode),
         wait: bool,
+        deadline: Time,
     ) -> Result<Option<Pin>, Error> {
-        let deadline = self.world.clock.now() + self.patience;
         let mut upgrading = false;
         loop {
+            if !self.awake() {
+                return Err(self.over().unwrap_or(Error::Expired));
+            }
             let changed = self.changed.notified();
             let (sender, receiver) = oneshot::channel();
             let (want, effects) = {
                 let mut state = self.state.lock();
+                state.machine.now = self.world.clock.now();
                 let (want, effects) = state.machine.want(ask, wait);
                 if let Want::Asked(ticket) = want {
                     state.answers.insert(ticket, sender);
@@ -358,7 +445,9 @@ impl Shared {
                     let answer = self.answered(receiver, deadline).await;
                     drop(asked);
                     match answer {
-                        Some(Told::Granted(pin)) => return Ok(Some(pin)),
+                        Some(Told::Granted(pin)) if self.awake() => return Ok(Some(pin)),
+                        Some(Told::Granted(_)) => return Err(Error::Expired),
+                        Some(Told::Full) => return Err(Error::Full),
                         Some(Told::Over(error)) => return Err(error),
                         Some(Told::Refused | Told::Hinted) if !wait => return Ok(None),
                         Some(Told::Refused | Told::Hinted) => {}
@@ -402,7 +491,8 @@ impl Locks for Clerk {
     }
 
     fn held(&self, name: Name, mode: Mode) -> Option<Held> {
-        let held = self.shared.state.lock().machine.held.get(name)?;
+        let now = self.shared.world.clock.now();
+        let held = self.shared.state.lock().machine.held.touch(name, now)?;
         (held.mode >= mode && self.shared.valid()).then_some(held)
     }
 
@@ -415,18 +505,20 @@ impl Locks for Clerk {
     }
 
     async fn acquire(&self, need: Span, wish: Span, mode: Mode) -> Result<Pin, Error> {
-        match self.shared.get((need, wish, mode), true).await? {
-            Some(pin) => Ok(pin),
-            None => Err(Error::Deadline),
-        }
+        let deadline = self.shared.world.clock.now() + self.shared.patience;
+        self.acquire_by(need, wish, mode, deadline).await
     }
 
     async fn try_acquire(&self, need: Span, mode: Mode) -> Result<Option<Pin>, Error> {
-        self.shared.get((need, need, mode), false).await
+        let deadline = self.shared.world.clock.now() + self.shared.patience;
+        self.shared.get((need, need, mode), false, deadline).await
     }
 
     async fn hint(&self, names: &[Name], mode: Mode) -> Result<(), Error> {
         let shared = &self.shared;
+        if !shared.awake() {
+            return Err(shared.over().unwrap_or(Error::Expired));
+        }
         let (sender, receiver) = oneshot::channel();
         let ticket = {
             let mut state = shared.state.lock();

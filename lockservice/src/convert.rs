@@ -13,6 +13,7 @@ use crate::{
     },
     name::{Grant, Mode, Name, SessionId, Span},
     proto,
+    registry::convert::{changed_of, ops_of},
 };
 
 /// A message that makes no sense.
@@ -20,7 +21,7 @@ use crate::{
 #[error("a message of the lock service makes no sense: {0}")]
 pub(crate) struct Odd(pub(crate) &'static str);
 
-type Read<T> = Result<T, Odd>;
+pub(crate) type Read<T> = Result<T, Odd>;
 
 pub(crate) fn option_of<T>(option: Option<T>) -> Read<T> {
     option.ok_or(Odd("a part is missing"))
@@ -205,6 +206,7 @@ impl From<&Event> for proto::Event {
                     P::Granted(proto::Granted { ticket: ticket.0, held: all(held) })
                 }
                 Event::Refused(ticket) => P::Refused(ticket.0),
+                Event::Full(ticket) => P::Full(ticket.0),
                 Event::Revoke { span, keep } => {
                     P::Revoke(proto::Revoke { span: Some((*span).into()), keep: mode_to(*keep) })
                 }
@@ -231,6 +233,7 @@ pub(crate) fn event_of(event: proto::Event) -> Read<Event> {
             Event::Granted { ticket: Ticket(granted.ticket), held: helds_of(&granted.held)? }
         }
         P::Refused(ticket) => Event::Refused(Ticket(ticket)),
+        P::Full(ticket) => Event::Full(Ticket(ticket)),
         P::Revoke(revoke) => {
             Event::Revoke { span: span_of(revoke.span)?, keep: mode_of(revoke.keep)? }
         }
@@ -261,6 +264,11 @@ impl Command {
                 P::Recovered(proto::Recovered { dead: dead.0, by: by.0 })
             }
             Self::Close(session) => P::Close(session.0),
+            Self::Tree { session, seq, ops } => P::Tree(proto::ChangeTree {
+                session: session.0,
+                seq: seq.0,
+                ops: ops.iter().map(Into::into).collect(),
+            }),
         };
         proto::Command { command: Some(command) }.encode_to_vec()
     }
@@ -283,6 +291,11 @@ impl Command {
                 Self::Recovered { dead: id_of(recovered.dead)?, by: id_of(recovered.by)? }
             }
             P::Close(session) => Self::Close(id_of(session)?),
+            P::Tree(change) => Self::Tree {
+                session: id_of(change.session)?,
+                seq: Seq(change.seq),
+                ops: ops_of(change.ops)?,
+            },
         })
     }
 }
@@ -296,6 +309,7 @@ impl Reply {
             Self::Expired => P::Expired(proto::Done {}),
             Self::Refused => P::Refused(proto::Done {}),
             Self::Malformed => P::Malformed(proto::Done {}),
+            Self::Tree(changed) => P::Tree((&changed).into()),
         };
         proto::Reply { reply: Some(reply) }.encode_to_vec()
     }
@@ -309,6 +323,7 @@ impl Reply {
             P::Expired(_) => Self::Expired,
             P::Refused(_) => Self::Refused,
             P::Malformed(_) => Self::Malformed,
+            P::Tree(changed) => Self::Tree(changed_of(changed)?),
         })
     }
 }
@@ -329,6 +344,7 @@ impl From<&SessionRow> for proto::SessionRow {
             spans: row.spans,
             names: row.names,
             waiting: row.waiting,
+            flushing: row.flushing,
         }
     }
 }
@@ -344,6 +360,7 @@ pub(crate) fn session_row_of(row: proto::SessionRow) -> Read<SessionRow> {
         spans: row.spans,
         names: row.names,
         waiting: row.waiting,
+        flushing: row.flushing,
     })
 }
 
@@ -352,12 +369,14 @@ impl From<&LockRows> for proto::LockRows {
         let locks = rows.locks.iter().map(|row| proto::LockRow {
             span: Some(row.span.into()),
             owners: row.owners.iter().copied().map(owner_to).collect(),
+            held_ms: row.held.map(millis),
         });
         let waiters = rows.waiters.iter().map(|row| proto::WaiterRow {
             session: row.session.0,
             need: Some(row.need.into()),
             mode: mode_to(Some(row.mode)),
             r#for: row.on.iter().map(|on| on.0).collect(),
+            waited_ms: millis(row.waited),
         });
         Self { locks: locks.collect(), waiters: waiters.collect(), cut: rows.cut }
     }
@@ -368,6 +387,7 @@ pub(crate) fn lock_rows_of(rows: proto::LockRows) -> Read<LockRows> {
         Ok(LockRow {
             span: span_of(row.span)?,
             owners: row.owners.into_iter().map(owner_of).collect::<Read<_>>()?,
+            held: row.held_ms.map(Duration::from_millis),
         })
     };
     let waiter = |row: proto::WaiterRow| {
@@ -376,6 +396,7 @@ pub(crate) fn lock_rows_of(rows: proto::LockRows) -> Read<LockRows> {
             need: span_of(row.need)?,
             mode: some_mode_of(row.mode)?,
             on: row.r#for.into_iter().map(SessionId).collect(),
+            waited: Duration::from_millis(row.waited_ms),
         })
     };
     Ok(LockRows {

@@ -1,5 +1,7 @@
 //! What can go wrong for a client of the lock service.
 
+use crate::registry::{BadPath, NodePath, Refusal};
+
 /// An error of the lock service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -12,6 +14,20 @@ pub enum Error {
     /// The wait for other holders reached its deadline.
     #[error("the lock was not given up before the deadline")]
     Deadline,
+    /// The session holds, or waits for, as much as one session may.
+    #[error("this session holds or waits for as many locks as one may; give some up first")]
+    Full,
+    /// The registry did not do what was asked of a node.
+    #[error("registry node {path}: {why}")]
+    Node {
+        /// Which.
+        path: NodePath,
+        /// Why.
+        why: Refusal,
+    },
+    /// No path of the registry.
+    #[error(transparent)]
+    Path(#[from] BadPath),
     /// The session was closed by this client.
     #[error("the session is closed")]
     Closed,

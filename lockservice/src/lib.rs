@@ -1,4 +1,4 @@
-//! The `lockservice` room: sessions, leases, read/write locks on spans of names.
+//! The `lockservice` room: sessions, leases, read/write locks on spans of names, and the registry.
 //!
 //! It does not know what a name stands for, what a holder flushes or what a recoverer replays: no
 //! inode, no block, and nothing of `blockstore`.
@@ -9,9 +9,12 @@ pub mod engine;
 mod error;
 pub mod local;
 mod locks;
+#[cfg(test)]
+mod manual;
 pub mod message;
 mod name;
 mod proto;
+pub mod registry;
 pub mod remote;
 mod router;
 pub mod server;
@@ -22,6 +25,7 @@ pub use clerk::Clerk;
 pub use error::Error;
 pub use locks::{Held, Holder, Locks, Pin, RecoverError, Recoverer};
 pub use name::{Grant, Mode, Name, SessionId, Span};
+pub use registry::Registry;
 pub use remote::{Remote, adapter};
 pub use router::{Member, Router};
 pub use server::Server;

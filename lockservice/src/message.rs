@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 
 use crate::locks::Held;
 use crate::name::{Grant, Mode, Name, SessionId, Span};
+use crate::registry::{Changed, Op};
 
 /// Names a question of a clerk, so that the answer can be matched to it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -76,6 +77,8 @@ pub enum Event {
     /// The answer to an acquire that does not wait, when the need is not free; or to a cancel, when
     /// the acquire still waited.
     Refused(Ticket),
+    /// The answer to an acquire of a session that holds, or waits for, as much as one may.
+    Full(Ticket),
     /// Somebody waits for the span.
     Revoke {
         /// The names.
@@ -167,10 +170,19 @@ pub enum Command {
     },
     /// The session gave everything up and goes.
     Close(SessionId),
+    /// Changes of the registry, in order.
+    Tree {
+        /// Whose.
+        session: SessionId,
+        /// Each number is applied once.
+        seq: Seq,
+        /// What.
+        ops: Vec<Op>,
+    },
 }
 
 /// What a command answers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
     /// The new session.
     Opened(SessionId),
@@ -182,6 +194,18 @@ pub enum Reply {
     Refused,
     /// The command could not be read.
     Malformed,
+    /// What became of changes of the registry.
+    Tree(Changed),
+}
+
+/// What a clerk says when it renews its lease.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Renewal {
+    /// Numbers for `plumeria status` (a JSON object, or empty).
+    pub report: String,
+    /// Revocations that it knows of and has not answered yet. A holder that is in somebody's way
+    /// and says that it knows of none is told again, and then fenced.
+    pub flushing: u32,
 }
 
 /// A session that was opened.
@@ -214,6 +238,8 @@ pub struct SessionRow {
     pub names: u64,
     /// Acquires of it that wait.
     pub waiting: u64,
+    /// Revocations that it has not answered yet, by its last renewal.
+    pub flushing: u32,
 }
 
 /// Who holds a span.
@@ -234,6 +260,8 @@ pub struct LockRow {
     pub span: Span,
     /// Who holds them.
     pub owners: Vec<Owner>,
+    /// For how long, if somebody holds them exclusively, as far back as the leader knows.
+    pub held: Option<Duration>,
 }
 
 /// A waiting acquire as `plumeria locks` shows it.
@@ -247,6 +275,8 @@ pub struct WaiterRow {
     pub mode: Mode,
     /// For whom.
     pub on: Vec<SessionId>,
+    /// For how long, as far back as the leader knows.
+    pub waited: Duration,
 }
 
 /// The locks as `plumeria locks` shows them.

@@ -13,7 +13,7 @@ use crate::{
         Odd, asks_of, client_of, event_of, id_of, lock_rows_of, millis, option_of, session_row_of,
     },
     error::Error,
-    message::{Ask, Client, LockRows, Opened, Seq, SessionRow},
+    message::{Ask, Client, LockRows, Opened, Renewal, Seq, SessionRow},
     name::SessionId,
     proto::{
         self,
@@ -26,17 +26,20 @@ use crate::{
 /// The metadata key that carries an error of this room.
 const ERROR: &str = "plumeria-lock-error";
 /// The longest that a call may take when its caller does not say.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(30);
+pub(crate) const LONGEST: std::time::Duration = std::time::Duration::from_secs(30);
 
-fn status_of(error: &Error) -> Status {
+pub(crate) fn status_of(error: &Error) -> Status {
     let (code, word) = match error {
         Error::Expired => (Code::FailedPrecondition, "expired".to_owned()),
         Error::Closed => (Code::FailedPrecondition, "closed".to_owned()),
+        Error::Full => (Code::ResourceExhausted, "full".to_owned()),
         Error::Deadline => (Code::DeadlineExceeded, "deadline".to_owned()),
         Error::Unreachable => (Code::Unavailable, "unreachable".to_owned()),
         Error::NotLeader { leader: None } => (Code::Unavailable, "not-leader".to_owned()),
         Error::NotLeader { leader: Some(id) } => (Code::Unavailable, format!("not-leader {id}")),
-        Error::Protocol(_) => (Code::InvalidArgument, "protocol".to_owned()),
+        Error::Protocol(_) | Error::Path(_) | Error::Node { .. } => {
+            (Code::InvalidArgument, "protocol".to_owned())
+        }
     };
     let mut status = Status::new(code, error.to_string());
     if let Ok(word) = MetadataValue::try_from(word) {
@@ -45,11 +48,12 @@ fn status_of(error: &Error) -> Status {
     status
 }
 
-fn error_of(status: Status) -> Error {
+pub(crate) fn error_of(status: Status) -> Error {
     let word = status.metadata().get(ERROR).and_then(|word| word.to_str().ok());
     match word.map(|word| word.split_once(' ').unwrap_or((word, ""))) {
         Some(("expired", _)) => Error::Expired,
         Some(("closed", _)) => Error::Closed,
+        Some(("full", _)) => Error::Full,
         Some(("deadline", _)) => Error::Deadline,
         Some(("not-leader", id)) => Error::NotLeader { leader: id.parse().ok() },
         Some(("protocol", _)) => Error::Protocol(status.message().to_owned()),
@@ -65,13 +69,14 @@ fn error_of(status: Status) -> Error {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "its only use is in map_err")]
-fn odd(odd: Odd) -> Error {
+pub(crate) fn odd(odd: Odd) -> Error {
     Error::Protocol(odd.to_string())
 }
 
 /// A coordinator in another process.
 pub struct Remote {
     world: World,
+    channel: wire::Channel,
     client: LockServiceClient<wire::Channel>,
 }
 
@@ -80,8 +85,35 @@ impl Remote {
     #[must_use]
     pub fn new(world: &World, me: wire::Identity, address: &Address) -> Arc<Self> {
         let channel = wire::channel(world, me, address);
-        let client = wire::limits!(LockServiceClient::new(channel));
-        Arc::new(Self { world: world.clone(), client })
+        let client = wire::limits!(LockServiceClient::new(channel.clone()));
+        Arc::new(Self { world: world.clone(), channel, client })
+    }
+
+    pub(crate) fn channel(&self) -> wire::Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Sends one request and waits for its answer until `deadline`.
+    pub(crate) async fn ask<M, R, F>(
+        &self,
+        deadline: Time,
+        message: M,
+        make: impl FnOnce(Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut request = Request::new(message);
+        request.set_timeout(deadline.since(self.world.clock.now()).min(LONGEST));
+        match self.world.until(deadline, make(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(error_of(status)),
+            Err(_) => Err(Error::Unreachable),
+        }
     }
 
     async fn call<M, R, F>(
@@ -93,14 +125,8 @@ impl Remote {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let mut request = Request::new(message);
-        request.set_timeout(deadline.since(self.world.clock.now()).min(LONGEST));
-        let call = make(self.client.clone(), request);
-        match self.world.until(deadline, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(error_of(status)),
-            Err(_) => Err(Error::Unreachable),
-        }
+        let client = self.client.clone();
+        self.ask(deadline, message, |request| make(client, request)).await
     }
 }
 
@@ -148,8 +174,14 @@ impl Service for Remote {
         Ok(stream.scan((), move |(), group| std::future::ready(read(group))).boxed())
     }
 
-    async fn renew(&self, session: SessionId, report: String, deadline: Time) -> Result<(), Error> {
-        let message = proto::Renewal { session: session.0, report };
+    async fn renew(
+        &self,
+        session: SessionId,
+        renewal: Renewal,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        let Renewal { report, flushing } = renewal;
+        let message = proto::Renewal { session: session.0, report, flushing };
         let call =
             |mut client: LockServiceClient<_>, request| async move { client.renew(request).await };
         self.call(deadline, message, call).await.map(|proto::Done {}| ())
@@ -214,7 +246,7 @@ fn done(result: Result<(), Error>) -> Result<Response<proto::Done>, Status> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "its only use is in map_err")]
-fn bad(odd: Odd) -> Status {
+pub(crate) fn bad(odd: Odd) -> Status {
     status_of(&Error::Protocol(odd.to_string()))
 }
 
@@ -252,7 +284,8 @@ impl LockService for Adapter {
     async fn renew(&self, request: Request<proto::Renewal>) -> Answer<proto::Done> {
         let renewal = request.into_inner();
         let session = id_of(renewal.session).map_err(bad)?;
-        done(self.service.renew(session, renewal.report, self.deadline()).await)
+        let renewal = Renewal { report: renewal.report, flushing: renewal.flushing };
+        done(self.service.renew(session, renewal, self.deadline()).await)
     }
 
     async fn close_session(&self, request: Request<proto::Session>) -> Answer<proto::Done> {

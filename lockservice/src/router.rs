@@ -10,8 +10,9 @@ use world::{Time, World};
 
 use crate::{
     error::Error,
-    message::{Ask, Client, LockRows, Opened, Seq, SessionRow},
+    message::{Ask, Client, LockRows, Opened, Renewal, Seq, SessionRow},
     name::SessionId,
+    registry::{Answers, Changed, Op, Question, Revision, Store, TidingsStream, Watching},
     service::{Events, Service},
 };
 
@@ -52,6 +53,17 @@ impl Router {
         F: Future<Output = Result<R, Error>>,
     {
         self.ask_whom(deadline, call).await.map(|(_, answer)| answer)
+    }
+
+    /// Ready when another than the one at place `at` answers. A frozen coordinator does not end its
+    /// streams; whoever leads now is known by its answers.
+    fn moved(&self, at: usize) -> impl Future<Output = ()> + Send + 'static {
+        let mut leader = self.leader.subscribe();
+        async move {
+            if leader.wait_for(|leader| *leader != at).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// As `ask`; also tells who answered, by place.
@@ -117,18 +129,16 @@ impl Service for Router {
     async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error> {
         let (at, events) =
             self.ask_whom(deadline, |member, until| member.listen(session, until)).await?;
-        let mut leader = self.leader.subscribe();
-        // A frozen coordinator does not end its streams; whoever leads now is known by its answers.
-        let moved = async move {
-            if leader.wait_for(|leader| *leader != at).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        Ok(events.take_until(Box::pin(moved)).boxed())
+        Ok(events.take_until(Box::pin(self.moved(at))).boxed())
     }
 
-    async fn renew(&self, session: SessionId, report: String, deadline: Time) -> Result<(), Error> {
-        self.ask(deadline, |member, until| member.renew(session, report.clone(), until)).await
+    async fn renew(
+        &self,
+        session: SessionId,
+        renewal: Renewal,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        self.ask(deadline, |member, until| member.renew(session, renewal.clone(), until)).await
     }
 
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {
@@ -145,6 +155,54 @@ impl Service for Router {
 
     async fn locks(&self, deadline: Time) -> Result<LockRows, Error> {
         self.ask(deadline, |member, until| member.locks(until)).await
+    }
+}
+
+#[async_trait]
+impl Store for Router {
+    async fn change(
+        &self,
+        session: SessionId,
+        seq: Seq,
+        ops: &[Op],
+        deadline: Time,
+    ) -> Result<Changed, Error> {
+        let ops: Arc<[Op]> = ops.into();
+        self.ask(deadline, |member, until| {
+            let ops = Arc::clone(&ops);
+            async move { member.change(session, seq, &ops, until).await }
+        })
+        .await
+    }
+
+    async fn read(
+        &self,
+        questions: &[Question],
+        seen: Revision,
+        deadline: Time,
+    ) -> Result<Answers, Error> {
+        let questions: Arc<[Question]> = questions.into();
+        self.ask(deadline, |member, until| {
+            let questions = Arc::clone(&questions);
+            async move { member.read(&questions, seen, until).await }
+        })
+        .await
+    }
+
+    async fn sync(&self, deadline: Time) -> Result<Revision, Error> {
+        self.ask(deadline, |member, until| member.sync(until)).await
+    }
+
+    async fn watch(
+        &self,
+        watching: Watching,
+        seen: Revision,
+        deadline: Time,
+    ) -> Result<TidingsStream, Error> {
+        let (at, tidings) = self
+            .ask_whom(deadline, |member, until| member.watch(watching.clone(), seen, until))
+            .await?;
+        Ok(tidings.take_until(Box::pin(self.moved(at))).boxed())
     }
 }
 

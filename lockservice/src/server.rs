@@ -3,6 +3,10 @@
 //! ([`Engine`]) nor what a lock protects.
 
 mod leases;
+mod marks;
+mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -20,18 +24,30 @@ use world::{Task, Time, World};
 use crate::{
     engine::Engine,
     error::Error,
-    message::{Ask, Client, Command, Event, LockRows, Opened, Reply, Seq, SessionRow},
+    message::{Ask, Client, Command, Event, LockRows, Opened, Renewal, Reply, Seq, SessionRow},
     name::SessionId,
+    registry::server::Watchers,
     service::{Events, Service},
     table::Table,
 };
 use leases::Leases;
+use marks::Marks;
 
 /// How a server behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// How long a renewal is good for.
     pub lease: Duration,
+}
+
+impl Config {
+    /// How long a holder that says that it is at it may take to answer a revocation: longer than
+    /// the data path's deadline and than a clerk waits for a lock while it has another pinned.
+    /// Whoever takes longer is fenced.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.lease * 4 + Duration::from_secs(60)
+    }
 }
 
 impl Default for Config {
@@ -47,6 +63,8 @@ pub struct Server {
     config: Config,
     inner: Mutex<Inner>,
     renewed: Notify,
+    /// The registry may have changed.
+    changed: Notify,
     watch: Mutex<Option<Task>>,
 }
 
@@ -54,6 +72,11 @@ pub struct Server {
 struct Inner {
     term: Option<u64>,
     leases: Leases,
+    marks: Marks,
+    /// Holders that seemed not to have heard of a revocation, and when they were told again.
+    told: BTreeMap<SessionId, Time>,
+    pressed: Option<Time>,
+    watchers: Watchers,
     streams: BTreeMap<SessionId, Stream>,
 }
 
@@ -61,6 +84,8 @@ type Stream = mpsc::Sender<Vec<Event>>;
 
 /// How many groups of events a client may lag behind before its stream is cut.
 const LAG: usize = 1024;
+/// How many waiters are looked at for holders that do not answer, the oldest first.
+const MOST_PRESSED: usize = 10_000;
 /// The longest report that a renewal may carry.
 const MAX_REPORT: usize = 64 << 10;
 /// How long [`Service::sessions`] waits for fresh numbers.
@@ -76,6 +101,7 @@ impl Server {
             config,
             inner: Mutex::default(),
             renewed: Notify::new(),
+            changed: Notify::new(),
             watch: Mutex::default(),
         });
         let watch = Self::watch(Arc::downgrade(&server), server.world.clone());
@@ -88,7 +114,9 @@ impl Server {
         if let Some(watch) = self.watch.lock().take() {
             watch.abort();
         }
-        self.inner.lock().streams.clear();
+        let mut inner = self.inner.lock();
+        inner.streams.clear();
+        self.engine.look(&mut |table| inner.watchers.clear(table.tree_mut()));
     }
 
     /// Follows the table: passes events on, keeps leases, lets sessions expire.
@@ -117,6 +145,8 @@ impl Server {
         if term != inner.term {
             inner.term = term;
             inner.leases.clear();
+            inner.marks.clear();
+            inner.told.clear();
             // Also when it led before and leads again: what was said between was not heard here.
             self.end_streams(&mut inner);
         }
@@ -125,7 +155,11 @@ impl Server {
             return;
         }
         let mut living = Vec::new();
-        self.engine.look(&mut |table| living = table.living().collect());
+        self.look(|table| {
+            living = table.living().collect();
+            inner.marks.push(now, table.mark());
+        });
+        self.press(&mut inner, now);
         for session in inner.leases.sweep(now, self.config.lease, &living) {
             let server = Arc::clone(self);
             self.world.spawn("lock-expire", async move {
@@ -134,6 +168,48 @@ impl Server {
                 // If it fails the next sweep asks again, here or at the next leader.
                 let _ = server.propose(Command::Expire(session), deadline).await;
             });
+        }
+    }
+
+    /// Deals with holders that are in somebody's way for long: one that does not seem to know is
+    /// told again, by a new stream; one that still knows nothing a lease later, and one that has
+    /// known for longer than [`Config::patience`], is fenced.
+    fn press(&self, inner: &mut Inner, now: Time) {
+        let lease = self.config.lease;
+        if inner.pressed.is_some_and(|pressed| now.since(pressed) < lease / 10) {
+            return;
+        }
+        inner.pressed = Some(now);
+        let since = |marks: &Marks, age: Duration| {
+            let mark = marks.at(now - age)?;
+            Some(self.look(|table| table.unanswered(mark, MOST_PRESSED)))
+        };
+        let slow = since(&inner.marks, lease).unwrap_or_default();
+        inner.told.retain(|session, _| slow.contains(session));
+        if slow.is_empty() {
+            return;
+        }
+        for session in since(&inner.marks, self.config.patience()).unwrap_or_default() {
+            tracing::error!(session = session.0, "a revocation was not answered; it is fenced");
+            inner.leases.doom(session, now);
+        }
+        for session in slow {
+            match inner.told.get(&session).copied() {
+                _ if !inner.leases.deaf(session, now - lease / 2) => {
+                    inner.told.remove(&session);
+                }
+                None => {
+                    tracing::warn!(session = session.0, "a revocation was not heard; told again");
+                    inner.told.insert(session, now);
+                    inner.streams.remove(&session);
+                    self.look(|table| table.deafen(session));
+                }
+                Some(told) if now.since(told) > lease => {
+                    tracing::error!(session = session.0, "it hears no revocation; it is fenced");
+                    inner.leases.doom(session, now);
+                }
+                Some(_) => {}
+            }
         }
     }
 
@@ -149,7 +225,11 @@ impl Server {
     /// Passes on what the table has to say.
     fn pump(&self, inner: &mut Inner) {
         let mut events = Vec::new();
-        self.engine.look(&mut |table| events = table.drain());
+        self.engine.look(&mut |table| {
+            events = table.drain();
+            inner.watchers.pass_on(table.tree_mut());
+        });
+        self.changed.notify_waiters();
         if events.is_empty() {
             return;
         }
@@ -174,7 +254,7 @@ impl Server {
         match reply {
             Reply::Expired => Err(Error::Expired),
             Reply::Malformed => Err(Error::Protocol("a malformed command".to_owned())),
-            Reply::Opened(_) | Reply::Done | Reply::Refused => Ok(reply),
+            Reply::Opened(_) | Reply::Done | Reply::Refused | Reply::Tree(_) => Ok(reply),
         }
     }
 
@@ -228,9 +308,14 @@ impl Service for Server {
         Ok(ReceiverStream::new(receiver).boxed())
     }
 
-    async fn renew(&self, session: SessionId, report: String, deadline: Time) -> Result<(), Error> {
-        if report.len() > MAX_REPORT {
-            return Err(Error::Protocol(format!("a report of {} bytes", report.len())));
+    async fn renew(
+        &self,
+        session: SessionId,
+        renewal: Renewal,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        if renewal.report.len() > MAX_REPORT {
+            return Err(Error::Protocol(format!("a report of {} bytes", renewal.report.len())));
         }
         self.engine.barrier(deadline).await?;
         let mut inner = self.inner.lock();
@@ -241,7 +326,7 @@ impl Service for Server {
             return Err(Error::Expired);
         }
         let now = self.world.clock.now();
-        if !inner.leases.renew(session, now, self.config.lease, report) {
+        if !inner.leases.renew(session, now, self.config.lease, renewal) {
             return Err(Error::Expired);
         }
         drop(inner);
@@ -286,7 +371,11 @@ impl Service for Server {
 
     async fn locks(&self, deadline: Time) -> Result<LockRows, Error> {
         self.engine.barrier(deadline).await?;
-        Ok(self.look(|table| table.list_locks()))
+        let inner = self.inner.lock();
+        let now = self.world.clock.now();
+        let waited = |place| inner.marks.waited(place, now);
+        let held = |grant| inner.marks.held(grant, now);
+        Ok(self.look(|table| table.list_locks(&waited, &held)))
     }
 }
 

@@ -7,8 +7,9 @@ use world::Time;
 
 use crate::{
     error::Error,
-    message::{Ask, Client, Event, LockRows, Opened, Seq, SessionRow},
+    message::{Ask, Client, Event, LockRows, Opened, Renewal, Seq, SessionRow},
     name::SessionId,
+    registry::Store,
 };
 
 /// The events of one session in the order of the log; the first is a snapshot. It ends when the
@@ -18,7 +19,7 @@ pub type Events = BoxStream<'static, Vec<Event>>;
 /// The lock service. Any call may answer [`Error::NotLeader`], or [`Error::Unreachable`] with an
 /// unknown outcome: all can be repeated.
 #[async_trait]
-pub trait Service: Send + Sync {
+pub trait Service: Store {
     /// Opens a session. With `replace` older sessions of the same owner end at once.
     async fn open(&self, client: Client, replace: bool, deadline: Time) -> Result<Opened, Error>;
 
@@ -35,7 +36,12 @@ pub trait Service: Send + Sync {
     async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error>;
 
     /// Renews the lease, from when the call was sent.
-    async fn renew(&self, session: SessionId, report: String, deadline: Time) -> Result<(), Error>;
+    async fn renew(
+        &self,
+        session: SessionId,
+        renewal: Renewal,
+        deadline: Time,
+    ) -> Result<(), Error>;
 
     /// Ends a session that holds nothing that matters any more.
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error>;

@@ -11,10 +11,13 @@ mod checkpoint;
 mod list;
 mod locks;
 mod pieces;
+mod queue;
 mod sessions;
 
 #[cfg(test)]
 mod proptests;
+#[cfg(test)]
+mod scale_tests;
 #[cfg(test)]
 mod tests;
 
@@ -24,24 +27,26 @@ use bytes::Bytes;
 
 pub use check::Broken;
 pub use checkpoint::Damaged;
+pub use locks::Mark;
 
 use crate::{
     locks::Held,
-    message::{Acquire, Ask, Client, Command, Event, Reply, Seq, Ticket},
-    name::{Grant, SessionId},
+    message::{Ask, Client, Command, Event, Reply, Seq, Ticket},
+    name::{Grant, SessionId, Span},
+    registry::{Changed, Op, Tree},
 };
 use pieces::Pieces;
+use queue::Queue;
 
 /// The sessions, the locks and the waiters of one lock group.
 #[derive(Default)]
 pub struct Table {
     next_session: u64,
     newest: Grant,
-    next_waiter: u64,
     sessions: BTreeMap<SessionId, Session>,
     pieces: Pieces,
-    /// By arrival.
-    waiters: BTreeMap<u64, Waiter>,
+    queue: Queue,
+    tree: Tree,
     /// Who is listening at this replica; not replicated.
     listeners: BTreeSet<SessionId>,
     outbox: Vec<(SessionId, Event)>,
@@ -53,6 +58,9 @@ struct Session {
     seq: Seq,
     newest: Grant,
     state: State,
+    /// The last batch of changes of the registry, and what it answered.
+    tree_seq: Seq,
+    tree_last: Option<Changed>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,13 +72,13 @@ enum State {
     },
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Waiter {
-    session: SessionId,
-    ask: Acquire,
-}
-
 impl Table {
+    /// The most spans that one session may hold; beyond it, asks are answered [`Event::Full`]. It
+    /// bounds what a snapshot of a session takes, too.
+    pub const MOST_SPANS: u64 = 1 << 20;
+    /// The most acquires of one session that may wait.
+    pub const MOST_WAITS: usize = 1 << 14;
+
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
@@ -85,7 +93,18 @@ impl Table {
             Command::Expire(session) => self.expire(session),
             Command::Recovered { dead, by } => self.recovered(dead, by),
             Command::Close(session) => self.close(session),
+            Command::Tree { session, seq, ops } => self.change(session, seq, &ops),
         }
+    }
+
+    /// The registry.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(crate) fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
     }
 
     /// Begins to make events for `session` at this replica: what it holds and waits for, and then
@@ -97,10 +116,9 @@ impl Table {
             newest: row.newest,
             held: self.pieces.held_by(session),
             waiting: self
-                .waiters
-                .values()
-                .filter(|waiter| waiter.session == session)
-                .map(|waiter| waiter.ask.ticket)
+                .queue
+                .of(session)
+                .map(|(_, waiter)| waiter.ask.ticket)
                 .collect::<Vec<Ticket>>(),
         };
         self.listeners.insert(session);
@@ -151,6 +169,22 @@ impl Table {
         }
     }
 
+    fn change(&mut self, session: SessionId, seq: Seq, ops: &[Op]) -> Reply {
+        let Some(row) = self.live(session) else { return Reply::Expired };
+        if seq <= row.tree_seq {
+            // The answer to an older one has been given up by whoever asked.
+            let again = row.tree_last.clone().filter(|_| seq == row.tree_seq);
+            return again.map_or(Reply::Refused, Reply::Tree);
+        }
+        let results = ops.iter().map(|op| self.tree.change(session, op)).collect();
+        let changed = Changed { revision: self.tree.revision(), results };
+        if let Some(row) = self.sessions.get_mut(&session) {
+            row.tree_seq = seq;
+            row.tree_last = Some(changed.clone());
+        }
+        Reply::Tree(changed)
+    }
+
     fn batch(&mut self, session: SessionId, seq: Seq, asks: Vec<Ask>) -> Reply {
         let Some(row) = self.sessions.get_mut(&session).filter(|row| row.state == State::Live)
         else {
@@ -160,13 +194,11 @@ impl Table {
             return Reply::Done;
         }
         row.seq = seq;
-        let mut settle = false;
+        let mut freed: Vec<Span> = Vec::new();
         for ask in asks {
-            settle |= self.ask(session, ask);
+            self.ask(session, ask, &mut freed);
         }
-        if settle {
-            self.settle();
-        }
+        self.settle(&freed);
         Reply::Done
     }
 }

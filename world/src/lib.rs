@@ -17,6 +17,8 @@ mod real;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 pub use clock::{Clock, Elapsed, Time, Wall};
 pub use dice::Dice;
 pub use disk::{Disk, File, OpenMode};
@@ -81,6 +83,21 @@ impl World {
             // The runtime dropped the work: it is shutting down and this task goes with it.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Runs what `make` makes on a thread with a scheduler of its own, where busy tasks elsewhere
+    /// cannot delay it. `make` gets a world whose tasks and sockets live there.
+    pub fn apart<F, R>(&self, name: &'static str, make: F)
+    where
+        F: FnOnce(Self) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let world = self.clone();
+        let work = move |tasks: Option<Arc<dyn Tasks>>| -> BoxFuture<'static, ()> {
+            let tasks = tasks.unwrap_or_else(|| world.tasks.clone());
+            Box::pin(make(Self { tasks, ..world }))
+        };
+        self.tasks.apart(name, Box::new(work));
     }
 
     /// Spawns `future` as a task named `name`.

@@ -20,12 +20,23 @@ impl Task {
     }
 }
 
+/// What [`Tasks::apart`] runs.
+pub type Apart =
+    Box<dyn FnOnce(Option<std::sync::Arc<dyn Tasks>>) -> BoxFuture<'static, ()> + Send>;
+
 /// Who runs the work. [`crate::World::spawn`] and [`crate::World::blocking`] are the convenient form.
 pub trait Tasks: Send + Sync {
     /// Starts a task.
     fn spawn(&self, name: &'static str, future: BoxFuture<'static, ()>) -> Task;
     /// Runs work that may block for as long as a disk does.
     fn blocking(&self, work: Box<dyn FnOnce() + Send>);
+    /// Starts a thread with a scheduler of its own and runs there the future that `work` makes,
+    /// given the tasks of that scheduler: busy tasks elsewhere cannot delay it. Where there is no
+    /// such thing (a simulated world) it runs among the others and is given `None`.
+    fn apart(&self, name: &'static str, work: Apart) {
+        // The handle does not end the task when it is dropped.
+        let _ = self.spawn(name, work(None));
+    }
     /// Starts a thread of its own for work that blocks for long (a disk committer, a notifier).
     fn thread(&self, name: &'static str, work: Box<dyn FnOnce() + Send>);
 }

@@ -2,26 +2,65 @@
 
 use std::collections::BTreeMap;
 
+use world::Time;
+
 use crate::{
     locks::Held,
     name::{Grant, Mode, Name, Span},
 };
 
-/// The spans by their first name.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Holdings {
-    map: BTreeMap<Name, (Name, Mode, Grant)>,
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    end: Name,
+    mode: Mode,
+    grant: Grant,
+    used: Time,
 }
 
-fn held(start: Name, &(end, mode, grant): &(Name, Mode, Grant)) -> Held {
-    Held { span: Span::new(start, end).expect("spans are never empty"), mode, grant }
+/// The spans by their first name, and when each was last used.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Holdings {
+    map: BTreeMap<Name, Part>,
+}
+
+fn held(start: Name, part: &Part) -> Held {
+    let span = Span::new(start, part.end).expect("spans are never empty");
+    Held { span, mode: part.mode, grant: part.grant }
 }
 
 impl Holdings {
     /// The lock that `name` is held under.
     pub(crate) fn get(&self, name: Name) -> Option<Held> {
         let (start, rest) = self.map.range(..=name).next_back()?;
-        (rest.0 > name).then(|| held(*start, rest))
+        (rest.end > name).then(|| held(*start, rest))
+    }
+
+    /// As [`Holdings::get`], and notes that it was used at `now`.
+    pub(crate) fn touch(&mut self, name: Name, now: Time) -> Option<Held> {
+        let (start, part) = self.map.range_mut(..=name).next_back()?;
+        if part.end <= name {
+            return None;
+        }
+        part.used = now;
+        Some(held(*start, part))
+    }
+
+    /// How many spans there are.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// What of `within` was last used at `until` or before, the oldest first, at most `most` spans.
+    pub(crate) fn unused(&self, within: Span, until: Time, most: usize) -> Vec<Span> {
+        let mut old: Vec<(Time, Span)> = self
+            .map
+            .iter()
+            .filter(|(_, part)| part.used <= until)
+            .map(|(start, part)| (part.used, held(*start, part).span))
+            .filter(|(_, span)| within.covers(*span))
+            .collect();
+        old.sort_unstable();
+        old.into_iter().take(most).map(|(_, span)| span).collect()
     }
 
     pub(crate) fn all(&self) -> Vec<Held> {
@@ -50,18 +89,19 @@ impl Holdings {
     }
 
     /// Puts `new` over whatever was known of its names.
-    pub(crate) fn set(&mut self, new: Held) {
+    pub(crate) fn set(&mut self, new: Held, used: Time) {
         self.remove(new.span);
-        self.map.insert(new.span.start(), (new.span.end(), new.mode, new.grant));
+        let part = Part { end: new.span.end(), mode: new.mode, grant: new.grant, used };
+        self.map.insert(new.span.start(), part);
     }
 
     /// What is held exactly as `old` says goes, or is held in mode `to` under the same number.
-    pub(crate) fn change(&mut self, old: &Held, to: Option<Mode>) {
+    pub(crate) fn change(&mut self, old: &Held, to: Option<Mode>, now: Time) {
         let parts: Vec<Held> = self.parts(old.span).collect();
         for part in parts.into_iter().filter(|p| (p.mode, p.grant) == (old.mode, old.grant)) {
             match to {
                 None => self.remove(part.span),
-                Some(mode) => self.set(Held { mode, ..part }),
+                Some(mode) => self.set(Held { mode, ..part }, now),
             }
         }
     }
@@ -71,13 +111,12 @@ impl Holdings {
         let parts: Vec<Span> = self.parts(within).map(|part| part.span).collect();
         for part in parts {
             let Some(whole) = self.get(part.start()) else { continue };
-            let rest = (whole.mode, whole.grant);
-            self.map.remove(&whole.span.start());
+            let Some(old) = self.map.remove(&whole.span.start()) else { continue };
             if whole.span.start() < part.start() {
-                self.map.insert(whole.span.start(), (part.start(), rest.0, rest.1));
+                self.map.insert(whole.span.start(), Part { end: part.start(), ..old });
             }
             if part.end() < whole.span.end() {
-                self.map.insert(part.end(), (whole.span.end(), rest.0, rest.1));
+                self.map.insert(part.end(), old);
             }
         }
     }

@@ -3,46 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::future::BoxFuture;
-use tokio::sync::watch;
-use world::{Clock, Time, Wall, World};
+use world::{Time, World};
 
 use super::{Clerk, Config, Nothing, usable};
+use crate::manual::Manual;
 use crate::{
     Error, Locks, Mode, Name, Server, Service, SessionId, Span,
     engine::Direct,
-    message::{Ask, Client, Kind, LockRows, Opened, Seq, SessionRow},
+    message::{Ask, Client, Kind, LockRows, Opened, Renewal, Seq, SessionRow},
+    registry::{Answers, Changed, Op, Question, Revision, Store, TidingsStream, Watching},
     server,
     service::Events,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
-
-/// A clock that stands until it is moved.
-struct Manual(watch::Sender<Time>);
-
-impl Manual {
-    fn forward(&self, by: Duration) {
-        self.0.send_modify(|now| *now = *now + by);
-    }
-}
-
-impl Clock for Manual {
-    fn now(&self) -> Time {
-        *self.0.borrow()
-    }
-    fn wall(&self) -> Wall {
-        Wall::default()
-    }
-    fn sleep_until(&self, deadline: Time) -> BoxFuture<'static, ()> {
-        let mut now = self.0.subscribe();
-        Box::pin(async move {
-            if now.wait_for(|now| *now >= deadline).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        })
-    }
-}
 
 /// A service whose renewals take two seconds each way.
 struct Far {
@@ -69,9 +43,9 @@ impl Service for Far {
     async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error> {
         self.near.listen(session, deadline).await
     }
-    async fn renew(&self, session: SessionId, report: String, at: Time) -> Result<(), Error> {
+    async fn renew(&self, session: SessionId, said: Renewal, at: Time) -> Result<(), Error> {
         self.clock.forward(WAY);
-        self.near.renew(session, report, at).await?;
+        self.near.renew(session, said, at).await?;
         self.clock.forward(WAY);
         Ok(())
     }
@@ -89,6 +63,33 @@ impl Service for Far {
     }
 }
 
+#[async_trait]
+impl Store for Far {
+    async fn change(
+        &self,
+        session: SessionId,
+        seq: Seq,
+        ops: &[Op],
+        at: Time,
+    ) -> Result<Changed, Error> {
+        self.near.change(session, seq, ops, at).await
+    }
+    async fn read(&self, what: &[Question], seen: Revision, at: Time) -> Result<Answers, Error> {
+        self.near.read(what, seen, at).await
+    }
+    async fn sync(&self, deadline: Time) -> Result<Revision, Error> {
+        self.near.sync(deadline).await
+    }
+    async fn watch(
+        &self,
+        watching: Watching,
+        seen: Revision,
+        at: Time,
+    ) -> Result<TidingsStream, Error> {
+        self.near.watch(watching, seen, at).await
+    }
+}
+
 struct Bench {
     clock: Arc<Manual>,
     clerk: Arc<Clerk>,
@@ -97,7 +98,7 @@ struct Bench {
 
 async fn bench() -> Bench {
     let opened = Time(1_000_000_000_000);
-    let clock = Arc::new(Manual(watch::Sender::new(opened)));
+    let clock = Manual::new(opened);
     let world = World { clock: Arc::clone(&clock) as _, ..World::real() };
     let engine = Arc::new(Direct::default());
     let near = Server::start(world.clone(), engine, server::Config { lease: LEASE });

@@ -5,7 +5,9 @@
 //! Asks leave in numbered batches, one batch at a time, so that a release and the acquire behind
 //! it can never change places and a repeated batch is recognized.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use world::Time;
 
 use super::held::Holdings;
 use crate::{
@@ -51,6 +53,8 @@ pub(crate) enum Answer {
     /// Not free; or, for a need of several names, one was given up while the others were waited
     /// for: then whoever waits asks again.
     Refused,
+    /// The session holds or waits for as much as one may.
+    Full,
     Hinted,
     Over(Error),
 }
@@ -97,6 +101,8 @@ pub(crate) struct Machine {
     pub(crate) held: Holdings,
     pub(crate) newest: Grant,
     pub(crate) over: Option<Error>,
+    /// The time, as the shell last told it: only to know what has not been used for long.
+    pub(crate) now: Time,
     pins: BTreeMap<PinId, Span>,
     revocations: BTreeMap<RevocationId, Revocation>,
     questions: BTreeMap<Ticket, Question>,
@@ -135,6 +141,7 @@ impl Machine {
             return (Want::Revoking, Vec::new());
         }
         if let Some(held) = self.held.covers(need, mode) {
+            self.held.touch(need.start(), self.now);
             return (Want::Have(self.pin(need), held), Vec::new());
         }
         if self.questions.values().any(|question| question.overlaps(need)) {
@@ -213,7 +220,13 @@ impl Machine {
 
     pub(crate) fn unpin(&mut self, pin: PinId) -> Vec<Effect> {
         self.pins.remove(&pin);
-        self.start()
+        let mut effects = self.start();
+        // A revocation that waits for other pins of its span no longer bars the names of this one:
+        // whoever waits for them must look again, or it would sleep until its deadline.
+        if self.revocations.values().any(|revocation| !revocation.running) {
+            effects.push(Effect::Changed);
+        }
+        effects
     }
 
     /// Whether an acquire of `need` must let a revocation go first. One that still waits for pins
@@ -238,6 +251,27 @@ impl Machine {
         let id = RevocationId(self.fresh());
         self.revocations.insert(id, Revocation { span, keep, running: false });
         self.start()
+    }
+
+    /// Gives up what of `within` has not been used for `idle`; and, when the session holds nearly
+    /// `most` spans, what of it has not been used for longest.
+    pub(crate) fn tidy(&mut self, within: Span, idle: Duration, most: usize) -> Vec<Effect> {
+        let mut old = self.held.unused(within, self.now - idle, self.held.len());
+        if self.held.len() > most / 10 * 9 {
+            old.extend(self.held.unused(within, self.now, self.held.len() - most / 10 * 8));
+        }
+        let mut effects = Vec::new();
+        for span in old {
+            if !self.pinned(span) {
+                effects.extend(self.revoke(span, None));
+            }
+        }
+        effects
+    }
+
+    /// How many revocations are not answered yet.
+    pub(crate) fn flushing(&self) -> usize {
+        self.revocations.len()
     }
 
     /// Whether something of `span` is still to be given up.
@@ -287,7 +321,7 @@ impl Machine {
                     self.queue.push(Ask::Release(part));
                 }
                 Some(mode) => {
-                    self.held.set(Held { mode, ..part });
+                    self.held.set(Held { mode, ..part }, self.now);
                     self.queue.push(Ask::Downgrade(part));
                 }
             }
@@ -335,13 +369,8 @@ impl Machine {
                 self.snapshot(seq, newest, &held, &waiting)
             }
             Event::Granted { ticket, held } => self.granted(ticket, &held),
-            Event::Refused(ticket) => {
-                let question = self.questions.remove(&ticket);
-                match question.filter(|question| !question.cancelled) {
-                    Some(_) => vec![Effect::Answer(ticket, Answer::Refused), Effect::Changed],
-                    None => vec![Effect::Changed],
-                }
-            }
+            Event::Refused(ticket) => self.refused(ticket, Answer::Refused),
+            Event::Full(ticket) => self.refused(ticket, Answer::Full),
             Event::Revoke { span, keep } => self.revoke(span, keep),
             Event::Recover { dead, held } => vec![Effect::Recover(dead, held)],
             Event::Report => vec![Effect::Renew],
@@ -349,9 +378,17 @@ impl Machine {
         }
     }
 
+    fn refused(&mut self, ticket: Ticket, answer: Answer) -> Vec<Effect> {
+        let question = self.questions.remove(&ticket);
+        match question.filter(|question| !question.cancelled) {
+            Some(_) => vec![Effect::Answer(ticket, answer), Effect::Changed],
+            None => vec![Effect::Changed],
+        }
+    }
+
     fn granted(&mut self, ticket: Ticket, held: &[Held]) -> Vec<Effect> {
         for held in held {
-            self.held.set(*held);
+            self.held.set(*held, self.now);
             if held.mode == Mode::Exclusive {
                 self.newest = self.newest.max(held.grant);
             }
@@ -395,13 +432,13 @@ impl Machine {
         pending.extend(self.queue.iter().cloned());
         let mut now = Holdings::default();
         for held in held {
-            now.set(*held);
+            now.set(*held, self.now);
         }
         let mut unasked = Vec::new();
         for ask in &pending {
             match ask {
-                Ask::Release(gone) => now.change(gone, None),
-                Ask::Downgrade(less) => now.change(less, Some(Mode::Shared)),
+                Ask::Release(gone) => now.change(gone, None, self.now),
+                Ask::Downgrade(less) => now.change(less, Some(Mode::Shared), self.now),
                 Ask::Acquire(acquire) => unasked.push(acquire.ticket),
                 Ask::Hint { ticket, .. } => unasked.push(*ticket),
                 Ask::Cancel(_) => {}

@@ -120,6 +120,7 @@ impl Run {
                         Answer::Granted(pin, _) => clerk.pins.push_back((pin, need)),
                         Answer::Refused => assert!(!certain, "a wait for one name fails"),
                         Answer::Hinted => {}
+                        Answer::Full => panic!("a few locks are not too many"),
                         Answer::Over(error) => panic!("{error}"),
                     }
                 }
@@ -330,4 +331,20 @@ fn a_service_that_forgot_a_lock_ends_the_session() {
     machine.event(snapshot(0, vec![exclusive(1, 1)]));
     let effects = machine.event(snapshot(0, Vec::new()));
     assert!(effects.contains(&Effect::Over(Error::Expired)), "{effects:?}");
+}
+
+#[test]
+fn a_pin_that_goes_wakes_those_whom_it_barred_although_the_revocation_still_waits_for_another() {
+    let mut machine = Machine::default();
+    machine.event(snapshot(0, vec![exclusive(1, 2)]));
+    let ask = |start| (span(start, 1), span(start, 1), Mode::Exclusive);
+    let (Want::Have(first, _), _) = machine.want(ask(1), true) else { panic!() };
+    let (Want::Have(second, _), _) = machine.want(ask(2), true) else { panic!() };
+    assert!(machine.revoke(span(1, 2), None).is_empty(), "it waits for both pins");
+    assert_eq!(machine.want(ask(2), true).0, Want::Revoking);
+    assert_eq!(machine.unpin(second), [Effect::Changed], "or the waiter sleeps to its deadline");
+    let (Want::Have(again, _), _) = machine.want(ask(2), true) else { panic!() };
+    machine.unpin(again);
+    let effects = machine.unpin(first);
+    assert!(matches!(effects[..], [Effect::Revoke(_, _, None)]), "{effects:?}");
 }

@@ -7,13 +7,15 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use world::Time;
+use world::{Time, World};
 
 use super::{Attached, Shared, machine::RevocationId, usable};
 use crate::{
     error::Error,
     locks::Held,
     name::{Mode, SessionId, Span},
+    service::Service,
+    table::Table,
 };
 
 /// Before something that failed is tried again.
@@ -35,6 +37,9 @@ pub(super) async fn send(shared: Arc<Shared>) {
             shared.send.notified().await;
             continue;
         };
+        if !shared.awake() {
+            return;
+        }
         shared.messages.fetch_add(1, Ordering::Relaxed);
         let deadline = shared.world.clock.now() + CALL;
         let request = shared.service.request(shared.session, seq, &asks, deadline);
@@ -69,6 +74,9 @@ pub(super) async fn listen(shared: Arc<Shared>) {
                 let relisten = std::pin::pin!(shared.relisten.notified());
                 let next = futures_util::future::select(events.next(), relisten).await;
                 let futures_util::future::Either::Left((Some(group), _)) = next else { break };
+                if !shared.awake() {
+                    return;
+                }
                 for event in group {
                     let effects = shared.state.lock().machine.event(event);
                     shared.run(effects);
@@ -82,28 +90,32 @@ pub(super) async fn listen(shared: Arc<Shared>) {
     }
 }
 
-/// Renews the lease every third of it, and ends the session when the margin is reached.
-pub(super) async fn renew(shared: Arc<Shared>, opened: Time) {
+/// Renews the lease every third of it, and ends the session when the margin is reached. `world`
+/// and `service` are those of the thread that this runs on.
+pub(super) async fn renew(
+    shared: Arc<Shared>,
+    world: World,
+    service: Arc<dyn Service>,
+    opened: Time,
+) {
     let third = shared.lease / 3;
     let mut next = opened + third;
     loop {
         let until = Time(shared.valid_until.load(Ordering::Acquire));
         let wake = next.min(until);
         // Either it is time, or somebody wants fresh numbers.
-        let _ = shared.world.until(wake, shared.renew.notified()).await;
-        if shared.over().is_some() {
+        let _ = world.until(wake, shared.renew.notified()).await;
+        if shared.over().is_some() || shared.left.load(Ordering::Acquire) {
             return;
         }
-        let sent = shared.world.clock.now();
+        let sent = world.clock.now();
         if sent >= until {
             return shared.end(Error::Expired);
         }
-        let report = shared.report.lock().clone();
-        let renewal = shared.service.renew(shared.session, report, until);
-        match shared.world.until(until, renewal).await {
+        match world.until(until, service.renew(shared.session, shared.renewal(), until)).await {
             Ok(Ok(())) => {
                 let valid = sent + usable(shared.lease);
-                if shared.world.clock.now() >= until || shared.over().is_some() {
+                if world.clock.now() >= until || shared.over().is_some() {
                     // The lease lapsed meanwhile and `held` has said so: no way back.
                     return shared.end(Error::Expired);
                 }
@@ -113,10 +125,28 @@ pub(super) async fn renew(shared: Arc<Shared>, opened: Time) {
             Ok(Err(Error::Expired)) => return shared.end(Error::Expired),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a renewal failed; it is sent again");
-                next = shared.world.clock.now() + (shared.lease / 60).max(BACK_OFF);
+                next = world.clock.now() + (shared.lease / 60).max(BACK_OFF);
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Gives up what nobody has used for long.
+pub(super) async fn tidy(shared: Arc<Shared>, idle: Duration, within: Span) {
+    loop {
+        let pause = (idle / 8).clamp(BACK_OFF, Duration::from_secs(60));
+        shared.world.clock.sleep(pause).await;
+        if !shared.awake() {
+            return;
+        }
+        let most = usize::try_from(Table::MOST_SPANS).unwrap_or(usize::MAX);
+        let effects = {
+            let mut state = shared.state.lock();
+            state.machine.now = shared.world.clock.now();
+            state.machine.tidy(within, idle, most)
+        };
+        shared.run(effects);
     }
 }
 
@@ -129,6 +159,9 @@ async fn attached(shared: &Shared) -> Option<Attached> {
 /// Lets the holder flush, then gives back.
 pub(super) async fn revoke(shared: Arc<Shared>, id: RevocationId, span: Span, keep: Option<Mode>) {
     let Some(attached) = attached(&shared).await else { return };
+    if !shared.awake() {
+        return;
+    }
     attached.holder.revoke(span, keep).await;
     let effects = shared.state.lock().machine.revoked(id);
     shared.run(effects);

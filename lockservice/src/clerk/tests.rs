@@ -273,3 +273,39 @@ async fn sessions_are_listed_with_fresh_numbers() {
     let locks = crate::Service::locks(&*locals.server(), deadline).await.unwrap();
     assert_eq!(locks.locks[0].owners[0].session, a.session());
 }
+
+#[tokio::test]
+async fn a_wait_ends_at_its_own_deadline_and_leaves_nothing_behind() {
+    let locals = LocalLocks::new(World::real());
+    let (a, notes) = join(&locals, "a", 0).await;
+    let (b, _) = join(&locals, "b", 9).await;
+    drop(get(&a, 1, Mode::Exclusive).await);
+    let deadline = World::real().clock.now() + Duration::from_millis(40);
+    let late = b.acquire_by(one(1), one(1), Mode::Exclusive, deadline).await.err();
+    assert_eq!(late, Some(Error::Deadline));
+    notes.gate.add_permits(9);
+    drop(get(&b, 2, Mode::Exclusive).await);
+    assert!(b.held(name(1), Mode::Shared).is_none());
+    locals.check().unwrap();
+}
+
+#[tokio::test]
+async fn idle_locks_are_given_back_and_used_or_other_ones_stay() {
+    let locals = LocalLocks::new(World::real());
+    let (a, notes) = join(&locals, "a", 99).await;
+    for index in [1, 2, 900] {
+        drop(get(&a, index, Mode::Exclusive).await);
+    }
+    let within = Span::new(name(0), name(100)).unwrap();
+    a.give_back_after(Duration::from_millis(200), within);
+    let gone = async {
+        // Asking is using: only name 2 is asked for.
+        while a.all_held().iter().any(|held| held.span.contains(name(1))) {
+            assert!(a.held(name(2), Mode::Exclusive).is_some());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, gone).await.unwrap();
+    assert!(a.held(name(900), Mode::Exclusive).is_some(), "it is not within");
+    assert_eq!(*notes.revoked.lock(), [(one(1), None)], "through the holder, as any other");
+}

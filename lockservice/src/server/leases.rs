@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use world::Time;
 
-use crate::{message::SessionRow, name::SessionId};
+use crate::{
+    message::{Renewal, SessionRow},
+    name::SessionId,
+};
 
 /// When to expire a session again whose expiry did not take effect.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -15,8 +18,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 struct Lease {
     until: Time,
     renewed: Time,
-    report: String,
+    said: Renewal,
     expiring: bool,
+}
+
+impl Lease {
+    fn new(until: Time) -> Self {
+        Self { until, renewed: Time::ZERO, said: Renewal::default(), expiring: false }
+    }
 }
 
 /// Leases by session.
@@ -30,8 +39,7 @@ impl Leases {
 
     /// A session that has just been opened.
     pub(crate) fn begin(&mut self, session: SessionId, until: Time) {
-        let lease = Lease { until, renewed: Time::ZERO, report: String::new(), expiring: false };
-        self.0.entry(session).or_insert(lease);
+        self.0.entry(session).or_insert_with(|| Lease::new(until));
     }
 
     /// `now` is after the renewal arrived. Whether the session may go on.
@@ -40,13 +48,13 @@ impl Leases {
         session: SessionId,
         now: Time,
         lease: Duration,
-        report: String,
+        said: Renewal,
     ) -> bool {
         let until = now + lease;
         self.begin(session, until);
         match self.0.get_mut(&session) {
             Some(held) if !held.expiring => {
-                *held = Lease { until, renewed: now, report, expiring: false };
+                *held = Lease { until, renewed: now, said, expiring: false };
                 true
             }
             Some(_) | None => false,
@@ -64,12 +72,7 @@ impl Leases {
         let mut over = Vec::new();
         let mut old = std::mem::take(&mut self.0);
         for &session in living {
-            let mut held = old.remove(&session).unwrap_or(Lease {
-                until: now + lease,
-                renewed: Time::ZERO,
-                report: String::new(),
-                expiring: false,
-            });
+            let mut held = old.remove(&session).unwrap_or_else(|| Lease::new(now + lease));
             if held.until < now {
                 held.expiring = true;
                 // Asks again after a while, should the command get lost.
@@ -81,6 +84,19 @@ impl Leases {
         over
     }
 
+    /// Decides that `session` is to expire although it renews.
+    pub(crate) fn doom(&mut self, session: SessionId, now: Time) {
+        if let Some(lease) = self.0.get_mut(&session).filter(|lease| !lease.expiring) {
+            lease.expiring = true;
+            lease.until = now;
+        }
+    }
+
+    /// Whether `session` renewed after `since` without knowing of any revocation.
+    pub(crate) fn deaf(&self, session: SessionId, since: Time) -> bool {
+        self.0.get(&session).is_some_and(|lease| lease.renewed > since && lease.said.flushing == 0)
+    }
+
     pub(crate) fn all_renewed(&self, sessions: &[SessionId], since: Time) -> bool {
         sessions.iter().all(|session| self.0.get(session).is_none_or(|l| l.renewed >= since))
     }
@@ -89,7 +105,8 @@ impl Leases {
         for row in rows {
             if let Some(lease) = self.0.get(&row.session).filter(|lease| !lease.expiring) {
                 row.lease_left = lease.until.since(now);
-                row.report.clone_from(&lease.report);
+                row.report.clone_from(&lease.said.report);
+                row.flushing = lease.said.flushing;
             }
         }
     }
@@ -98,7 +115,7 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::Leases;
-    use crate::name::SessionId;
+    use crate::{message::Renewal, name::SessionId};
     use std::time::Duration;
     use world::Time;
 
@@ -116,11 +133,21 @@ mod tests {
     }
 
     #[test]
+    fn a_doomed_session_is_not_renewed_and_expires_at_the_next_sweep() {
+        let mut leases = Leases::default();
+        let start = Time(1_000_000_000_000);
+        assert!(leases.renew(ONE, start, LEASE, Renewal::default()));
+        leases.doom(ONE, start);
+        assert!(!leases.renew(ONE, start + LEASE / 2, LEASE, Renewal::default()));
+        assert_eq!(leases.sweep(start + LEASE / 2, LEASE, &[ONE]), [ONE]);
+    }
+
+    #[test]
     fn a_session_whose_expiry_was_decided_is_not_renewed_again() {
         let mut leases = Leases::default();
         let start = Time(1_000_000_000_000);
-        assert!(leases.renew(ONE, start, LEASE, String::new()));
+        assert!(leases.renew(ONE, start, LEASE, Renewal::default()));
         assert_eq!(leases.sweep(start + LEASE * 2, LEASE, &[ONE]), [ONE]);
-        assert!(!leases.renew(ONE, start + LEASE * 2, LEASE, String::new()));
+        assert!(!leases.renew(ONE, start + LEASE * 2, LEASE, Renewal::default()));
     }
 }

@@ -32,7 +32,7 @@ impl Table {
                 }
             }
         }
-        for (&place, waiter) in &self.waiters {
+        for (place, waiter) in self.queue.iter() {
             if self.live(waiter.session).is_none() {
                 return Err(Broken(format!("{waiter:?} waits for a dead session")));
             }
@@ -40,6 +40,7 @@ impl Table {
                 return Err(Broken(format!("{waiter:?} waits for nothing")));
             }
         }
+        self.tree.check(|session| self.lives(session)).map_err(Broken)?;
         let able = self.sessions.values().any(|row| row.state == State::Live && row.client.able);
         for (session, row) in &self.sessions {
             match row.state {

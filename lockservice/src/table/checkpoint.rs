@@ -2,12 +2,13 @@
 
 use prost::Message;
 
-use super::{Session, State, Table, Waiter, pieces::Hold};
+use super::{Session, State, Table, pieces::Hold, queue::Waiter};
 use crate::{
     convert::{acquire_of, client_of, id_of, option_of, owner_of, owner_to, span_of},
     message::{Ask, Seq},
     name::{Grant, Mode, SessionId},
     proto,
+    registry::convert::{changed_of, tree_of},
 };
 
 /// The bytes are no checkpoint of this format.
@@ -15,7 +16,7 @@ use crate::{
 #[error("the checkpoint of the lock table cannot be read: {0}")]
 pub struct Damaged(pub String);
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 impl Table {
     /// The replicated state as bytes.
@@ -31,12 +32,14 @@ impl Table {
                 State::Dead { recoverer: Some(by) } => by.0,
                 State::Dead { recoverer: None } | State::Live => 0,
             },
+            tree_seq: row.tree_seq.0,
+            tree_last: row.tree_last.as_ref().map(Into::into),
         });
         let pieces = self.pieces.iter().map(|(span, hold)| proto::Piece {
             span: Some(span.into()),
             owners: hold.owners().into_iter().map(owner_to).collect(),
         });
-        let waiters = self.waiters.iter().map(|(&number, waiter)| proto::Waiter {
+        let waiters = self.queue.iter().map(|(number, waiter)| proto::Waiter {
             number,
             session: waiter.session.0,
             acquire: match (&Ask::Acquire(waiter.ask)).into() {
@@ -48,10 +51,11 @@ impl Table {
             format: FORMAT,
             next_session: self.next_session,
             newest: self.newest.0,
-            next_waiter: self.next_waiter,
+            next_waiter: self.queue.next(),
             sessions: sessions.collect(),
             pieces: pieces.collect(),
             waiters: waiters.collect(),
+            tree: Some((&self.tree).into()),
         }
         .encode_to_vec()
     }
@@ -68,9 +72,10 @@ impl Table {
         let mut table = Self {
             next_session: saved.next_session,
             newest: Grant(saved.newest),
-            next_waiter: saved.next_waiter,
+            tree: option_of(saved.tree).and_then(tree_of).map_err(|e| Damaged(e.to_string()))?,
             ..Self::default()
         };
+        table.queue.set_next(saved.next_waiter);
         let odd = |e: crate::convert::Odd| Damaged(e.to_string());
         for row in saved.sessions {
             let state = match (row.live, row.recoverer) {
@@ -79,7 +84,14 @@ impl Table {
                 (false, by) => State::Dead { recoverer: Some(SessionId(by)) },
             };
             let client = client_of(option_of(row.client).map_err(odd)?).map_err(odd)?;
-            let session = Session { client, seq: Seq(row.seq), newest: Grant(row.newest), state };
+            let session = Session {
+                client,
+                seq: Seq(row.seq),
+                newest: Grant(row.newest),
+                state,
+                tree_seq: Seq(row.tree_seq),
+                tree_last: row.tree_last.map(changed_of).transpose().map_err(odd)?,
+            };
             table.sessions.insert(id_of(row.session).map_err(odd)?, session);
         }
         for piece in saved.pieces {
@@ -93,7 +105,7 @@ impl Table {
             let hold = match owners.as_slice() {
                 [one] if one.mode == Mode::Exclusive => Hold::Exclusive(one.session, one.grant),
                 many if many.iter().all(|owner| owner.mode == Mode::Shared) => {
-                    Hold::Shared(many.iter().map(|owner| (owner.session, owner.grant)).collect())
+                    Hold::shared(many.iter().map(|owner| (owner.session, owner.grant)))
                 }
                 _ => return Err(Damaged(format!("conflicting owners of {span:?}"))),
             };
@@ -104,7 +116,10 @@ impl Table {
         for waiter in saved.waiters {
             let ask = acquire_of(option_of(waiter.acquire).map_err(odd)?).map_err(odd)?;
             let session = id_of(waiter.session).map_err(odd)?;
-            table.waiters.insert(waiter.number, Waiter { session, ask });
+            if waiter.number >= saved.next_waiter || table.queue.get(waiter.number).is_some() {
+                return Err(Damaged(format!("a waiter at the place {}", waiter.number)));
+            }
+            table.queue.insert(waiter.number, Waiter { session, ask });
         }
         table.check().map_err(|broken| Damaged(broken.to_string()))?;
         Ok(table)

@@ -1,11 +1,11 @@
 //! What people see of the table.
 
-use super::{State, Table};
+use super::{State, Table, pieces::Hold};
 use crate::{
     message::{LockRow, LockRows, SessionRow, WaiterRow},
-    name::SessionId,
+    name::Grant,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 impl Table {
     /// The most rows of each kind that [`Table::list_locks`] shows.
@@ -14,18 +14,10 @@ impl Table {
     /// The sessions, dead ones too; what only the leader knows is left empty.
     #[must_use]
     pub fn list_sessions(&self) -> Vec<SessionRow> {
-        let mut counts: BTreeMap<SessionId, (u64, u64)> = BTreeMap::new();
-        for (span, hold) in self.pieces.iter() {
-            for owner in hold.owners() {
-                let count = counts.entry(owner.session).or_default();
-                count.0 += 1;
-                count.1 = count.1.saturating_add(span.end().0 - span.start().0);
-            }
-        }
         self.sessions
             .iter()
             .map(|(&session, row)| {
-                let (spans, names) = counts.get(&session).copied().unwrap_or_default();
+                let (spans, names) = self.pieces.count(session);
                 SessionRow {
                     session,
                     client: row.client.clone(),
@@ -38,24 +30,37 @@ impl Table {
                     report: String::new(),
                     spans,
                     names,
-                    waiting: self.waiters.values().filter(|w| w.session == session).count() as u64,
+                    waiting: self.queue.count(session) as u64,
+                    flushing: 0,
                 }
             })
             .collect()
     }
 
-    /// Who holds what and who waits for whom.
+    /// Who holds what and who waits for whom. How long the waiter at a place has waited, and how
+    /// long a number has been given, the caller knows.
     #[must_use]
-    pub fn list_locks(&self) -> LockRows {
+    pub fn list_locks(
+        &self,
+        waited: &dyn Fn(u64) -> Duration,
+        held: &dyn Fn(Grant) -> Duration,
+    ) -> LockRows {
         let mut rows = LockRows::default();
         for (span, hold) in self.pieces.iter() {
             if rows.locks.len() == Self::MOST_ROWS {
                 rows.cut = true;
                 break;
             }
-            rows.locks.push(LockRow { span, owners: hold.owners() });
+            rows.locks.push(LockRow {
+                span,
+                owners: hold.owners(),
+                held: match hold {
+                    Hold::Exclusive(_, grant) => Some(held(*grant)),
+                    Hold::Shared(_) => None,
+                },
+            });
         }
-        for waiter in self.waiters.values() {
+        for (place, waiter) in self.queue.iter() {
             if rows.waiters.len() == Self::MOST_ROWS {
                 rows.cut = true;
                 break;
@@ -65,6 +70,7 @@ impl Table {
                 need: waiter.ask.need,
                 mode: waiter.ask.mode,
                 on: self.waits_on(waiter),
+                waited: waited(place),
             });
         }
         rows

@@ -1,10 +1,19 @@
-//! Who gets what: acquires, hints, releases, downgrades, and the queue of waiters.
+//! Who gets what: acquires, hints, releases, downgrades, and the waiters.
 //!
 //! Waiters are served first come, first served: an earlier one bars a later one that conflicts
 //! with it, with one exception: a session that holds what the earlier one waits for passes,
 //! because it may need more before it can give that up.
+//!
+//! Nothing here looks at all waiters or at all pieces: what changed names some lines of waiters,
+//! and a line is left at the first of it that must go on waiting.
 
-use super::{Table, Waiter, pieces::Hold};
+use std::collections::BTreeSet;
+
+use super::{
+    Table,
+    pieces::Hold,
+    queue::{Line, Waiter},
+};
 use crate::{
     locks::Held,
     message::{Acquire, Ask, Event, Owner, Ticket},
@@ -13,6 +22,14 @@ use crate::{
 
 fn conflict(one: Mode, other: Mode) -> bool {
     one == Mode::Exclusive || other == Mode::Exclusive
+}
+
+/// The modes that conflict with `mode`.
+fn against(mode: Mode) -> &'static [Mode] {
+    match mode {
+        Mode::Shared => &[Mode::Exclusive],
+        Mode::Exclusive => &[Mode::Exclusive, Mode::Shared],
+    }
 }
 
 /// What a holder may keep when somebody wants `mode`.
@@ -24,38 +41,40 @@ fn keep(mode: Mode) -> Option<Mode> {
 }
 
 impl Table {
-    /// Does one ask; whether waiters may have become free to go.
-    pub(super) fn ask(&mut self, session: SessionId, ask: Ask) -> bool {
+    /// Does one ask. What it freed is added to `freed`: then [`Table::settle`].
+    pub(super) fn ask(&mut self, session: SessionId, ask: Ask, freed: &mut Vec<Span>) {
         match ask {
-            Ask::Acquire(acquire) => {
-                self.acquire(session, acquire);
-                false
-            }
-            Ask::Hint { ticket, names, mode } => {
-                self.hint(session, ticket, names, mode);
-                false
-            }
+            Ask::Acquire(acquire) => self.acquire(session, acquire),
+            Ask::Hint { ticket, names, mode } => self.hint(session, ticket, names, mode),
             Ask::Cancel(ticket) => {
-                let before = self.waiters.len();
-                self.waiters.retain(|_, w| w.session != session || w.ask.ticket != ticket);
-                let cancelled = self.waiters.len() < before;
-                if cancelled {
+                let place = self.queue.find(session, ticket);
+                if let Some(waiter) = place.and_then(|place| self.queue.remove(place)) {
                     self.tell(session, || Event::Refused(ticket));
+                    freed.push(waiter.ask.need);
                 }
-                cancelled
             }
-            Ask::Release(held) => self.pieces.take(&held, session),
-            Ask::Downgrade(held) => self.pieces.downgrade(&held, session),
+            Ask::Release(held) => {
+                if self.pieces.take(&held, session) {
+                    freed.push(held.span);
+                }
+            }
+            Ask::Downgrade(held) => {
+                if self.pieces.downgrade(&held, session) {
+                    freed.push(held.span);
+                }
+            }
         }
     }
 
     fn acquire(&mut self, session: SessionId, ask: Acquire) {
-        let barred = self.barred(u64::MAX, session, ask.need, ask.mode);
-        if !barred && self.pieces.free(ask.need, ask.mode, session) {
+        let full = self.pieces.count(session).0 >= Self::MOST_SPANS
+            || (ask.wait && self.queue.count(session) >= Self::MOST_WAITS);
+        if full {
+            self.tell(session, || Event::Full(ask.ticket));
+        } else if self.could_go(u64::MAX, &Waiter { session, ask }) {
             self.grant(session, &ask);
         } else if ask.wait {
-            self.waiters.insert(self.next_waiter, Waiter { session, ask });
-            self.next_waiter += 1;
+            self.queue.push(Waiter { session, ask });
             for (holder, span, keep) in self.in_the_way(session, ask.need, ask.mode) {
                 self.tell(holder, || Event::Revoke { span, keep });
             }
@@ -70,11 +89,12 @@ impl Table {
         let mut number = None;
         let mut given: Vec<Held> = Vec::new();
         for name in names {
-            if name.0 == u64::MAX {
+            if name.0 == u64::MAX || self.pieces.count(session).0 >= Self::MOST_SPANS {
                 continue;
             }
             let span = Span::one(name);
-            if !self.pieces.free(span, mode, session) || self.barred(u64::MAX, session, span, mode)
+            if !self.pieces.free(span, mode, session)
+                || self.bar(u64::MAX, session, span, mode).is_some()
             {
                 continue;
             }
@@ -103,8 +123,7 @@ impl Table {
     fn clip(&self, ask: &Acquire, room: Span) -> Span {
         let (mut start, mut end) = (room.start(), room.end());
         if room != ask.need {
-            for waiter in self.waiters.values() {
-                let other = waiter.ask.need;
+            for (other, _) in self.queue.lines(room) {
                 if other.start() < ask.need.start() {
                     start = start.max(other.end()).min(ask.need.start());
                 }
@@ -127,38 +146,59 @@ impl Table {
         self.newest
     }
 
-    /// Tells the new owner, and at once also who waits for it already.
+    /// Tells the new owner, and at once also what of it is waited for already.
     fn granted(&mut self, session: SessionId, ticket: Ticket, held: Vec<Held>) {
-        let mut revokes = Vec::new();
-        for waiter in self.waiters.values().filter(|waiter| waiter.session != session) {
-            for held in &held {
-                if conflict(waiter.ask.mode, held.mode)
-                    && let Some(span) = waiter.ask.need.intersection(held.span)
-                {
-                    revokes.push(Event::Revoke { span, keep: keep(waiter.ask.mode) });
-                }
-            }
+        if !self.listeners.contains(&session) {
+            return;
         }
+        let revokes = self.wanted(session, &held);
         self.tell(session, || Event::Granted { ticket, held });
         for revoke in revokes {
             self.tell(session, || revoke);
         }
     }
 
-    /// Whether a waiter before `place` must be served first.
-    fn barred(&self, place: u64, session: SessionId, need: Span, mode: Mode) -> bool {
-        self.waiters.range(..place).any(|(_, earlier)| {
-            earlier.session != session
-                && conflict(earlier.ask.mode, mode)
-                && earlier.ask.need.overlaps(need)
-                && !self.waits_for(&earlier.ask, session)
+    /// What others wait for of `held`: one revocation for each line and mode, by arrival.
+    fn wanted(&self, session: SessionId, held: &[Held]) -> Vec<Event> {
+        let mut wanted = Vec::new();
+        for held in held {
+            for (need, line) in self.queue.lines(held.span) {
+                let Some(span) = need.intersection(held.span) else { continue };
+                for &mode in against(held.mode) {
+                    if let Some(place) = self.other(line, mode, session, u64::MAX) {
+                        wanted.push((place, Event::Revoke { span, keep: keep(mode) }));
+                    }
+                }
+            }
+        }
+        wanted.sort_by_key(|(place, _)| *place);
+        wanted.into_iter().map(|(_, revoke)| revoke).collect()
+    }
+
+    /// The first before `place` in `line` who waits in `mode` and is not `session`.
+    fn other(&self, line: &Line, mode: Mode, session: SessionId, place: u64) -> Option<u64> {
+        let other = |place: &&u64| self.queue.get(**place).is_some_and(|w| w.session != session);
+        line.of(mode).range(..place).find(other).copied()
+    }
+
+    /// A waiter before `place` that must be served first.
+    fn bar(&self, place: u64, session: SessionId, need: Span, mode: Mode) -> Option<u64> {
+        self.queue.lines(need).find_map(|(other, line)| {
+            against(mode)
+                .iter()
+                .filter_map(|&theirs| {
+                    self.other(line, theirs, session, place)
+                        .filter(|_| !self.waits_for(other, theirs, session))
+                })
+                .min()
         })
     }
 
-    fn waits_for(&self, ask: &Acquire, holder: SessionId) -> bool {
+    /// Whether whoever wants `need` in `mode` waits for `holder`.
+    fn waits_for(&self, need: Span, mode: Mode, holder: SessionId) -> bool {
         self.pieces
-            .overlaps(ask.need)
-            .any(|(_, hold)| hold.of(holder).is_some_and(|(mode, _)| conflict(mode, ask.mode)))
+            .overlaps(need)
+            .any(|(_, hold)| hold.of(holder).is_some_and(|(held, _)| conflict(held, mode)))
     }
 
     /// Who holds what somebody needs, what of it, and what may stay.
@@ -186,38 +226,108 @@ impl Table {
         found
     }
 
-    /// Serves the waiters that can be served.
-    pub(super) fn settle(&mut self) {
-        loop {
-            let mut served = false;
-            let places: Vec<u64> = self.waiters.keys().copied().collect();
-            for place in places {
-                let Some(waiter) = self.waiters.get(&place) else { continue };
-                let (session, ask) = (waiter.session, waiter.ask);
-                if self.pieces.free(ask.need, ask.mode, session)
-                    && !self.barred(place, session, ask.need, ask.mode)
-                {
-                    self.waiters.remove(&place);
-                    self.grant(session, &ask);
-                    served = true;
-                }
-            }
-            if !served {
+    /// Serves the waiters that can be served after `freed` was given back or no longer waited for.
+    pub(super) fn settle(&mut self, freed: &[Span]) {
+        let mut lines: BTreeSet<Span> = BTreeSet::new();
+        for &span in freed {
+            lines.extend(self.queue.lines(span).map(|(need, _)| need));
+        }
+        // By arrival of the first of each line, as far as that can be said.
+        let mut order: Vec<(u64, Span)> = lines
+            .into_iter()
+            .filter_map(|need| self.queue.in_line(need, 0).map(|(place, _)| (place, need)))
+            .collect();
+        order.sort_unstable();
+        for (_, need) in order {
+            self.advance(need);
+        }
+    }
+
+    /// Serves the line for `need` up to the first that cannot go, and whoever may pass that one.
+    fn advance(&mut self, need: Span) {
+        let mut from = 0;
+        while let Some((place, waiter)) = self.queue.in_line(need, from) {
+            let waiter = *waiter;
+            if !self.serve(place, waiter) {
+                self.pass(need, place, waiter);
                 return;
+            }
+            from = place + 1;
+        }
+    }
+
+    /// Gives a waiter its lock if it can go.
+    fn serve(&mut self, place: u64, waiter: Waiter) -> bool {
+        let could = self.could_go(place, &waiter);
+        if could {
+            self.queue.remove(place);
+            // So that a shared grant that was waited for can be told from older ones.
+            self.newest.0 += u64::from(waiter.ask.mode == Mode::Shared);
+            self.grant(waiter.session, &waiter.ask);
+            self.encourage(waiter.session, waiter.ask.need);
+        }
+        could
+    }
+
+    /// `session` was just given `need`: if others wait for that, its other waiters now pass them.
+    fn encourage(&mut self, session: SessionId, need: Span) {
+        if self.queue.count(session) == 0 {
+            return;
+        }
+        let wanted: Vec<Span> = self.queue.lines(need).map(|(other, _)| other).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let places: Vec<(u64, Waiter)> = self
+            .queue
+            .of(session)
+            .filter(|(_, mine)| wanted.iter().any(|other| other.overlaps(mine.ask.need)))
+            .map(|(place, mine)| (place, *mine))
+            .collect();
+        for (place, mine) in places {
+            if self.queue.get(place).is_some() {
+                self.serve(place, mine);
+            }
+        }
+    }
+
+    /// `stuck`, at `place` of the line for `need`, must wait. Behind it only those can go whom it
+    /// does not bar: its own session, whoever it waits for, and the same of whoever bars it.
+    fn pass(&mut self, need: Span, place: u64, stuck: Waiter) {
+        if self.queue.in_line(need, place + 1).is_none() {
+            return;
+        }
+        let mut may: BTreeSet<SessionId> = BTreeSet::from([stuck.session]);
+        may.extend(
+            self.pieces.overlaps(need).flat_map(|(_, hold)| hold.owners()).map(|o| o.session),
+        );
+        let bar = self.bar(place, stuck.session, need, stuck.ask.mode);
+        if let Some(earlier) = bar.and_then(|bar| self.queue.get(bar)).copied() {
+            may.insert(earlier.session);
+            let holders = self.pieces.overlaps(earlier.ask.need);
+            may.extend(holders.flat_map(|(_, hold)| hold.owners()).map(|owner| owner.session));
+        }
+        for session in may {
+            let mine: Vec<(u64, Waiter)> = self
+                .queue
+                .of(session)
+                .filter(|(at, mine)| *at > place && mine.ask.need == need)
+                .map(|(at, mine)| (at, *mine))
+                .collect();
+            for (at, waiter) in mine {
+                if self.queue.get(at).is_some() {
+                    self.serve(at, waiter);
+                }
             }
         }
     }
 
     /// All that `session` is asked to give up, derived anew.
     pub(super) fn revokes_of(&self, session: SessionId) -> Vec<Event> {
-        let mut events = Vec::new();
-        for waiter in self.waiters.values().filter(|waiter| waiter.session != session) {
-            let found = self.in_the_way(waiter.session, waiter.ask.need, waiter.ask.mode);
-            for (_, span, keep) in found.into_iter().filter(|(holder, ..)| *holder == session) {
-                events.push(Event::Revoke { span, keep });
-            }
+        if self.queue.len() == 0 {
+            return Vec::new();
         }
-        events
+        self.wanted(session, &self.pieces.held_by(session))
     }
 
     /// Whom a waiter waits for: holders in its way.
@@ -232,9 +342,44 @@ impl Table {
         on
     }
 
+    /// The live sessions that have been in a waiter's way since the table was at `mark`: they
+    /// held what they hold now, and were asked for it. Looks at `most` waiters at the most.
+    #[must_use]
+    pub fn unanswered(&self, mark: Mark, most: usize) -> BTreeSet<SessionId> {
+        let mut found = BTreeSet::new();
+        for waiter in self.queue.before(mark.waiter).take(most) {
+            for (_, hold) in self.pieces.overlaps(waiter.ask.need) {
+                if !hold.conflicts(waiter.session, waiter.ask.mode) {
+                    continue;
+                }
+                let old =
+                    |owner: &Owner| owner.session != waiter.session && owner.grant <= mark.newest;
+                let owners = hold.owners().into_iter().filter(old).map(|owner| owner.session);
+                found.extend(owners.filter(|session| self.lives(*session)));
+            }
+        }
+        found
+    }
+
+    /// Where the table is now: compare later.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { waiter: self.queue.next(), newest: self.newest }
+    }
+
     /// Whether a waiter could be served now: never so between commands.
     pub(super) fn could_go(&self, place: u64, waiter: &Waiter) -> bool {
-        self.pieces.free(waiter.ask.need, waiter.ask.mode, waiter.session)
-            && !self.barred(place, waiter.session, waiter.ask.need, waiter.ask.mode)
+        let (session, ask) = (waiter.session, &waiter.ask);
+        self.pieces.free(ask.need, ask.mode, session)
+            && self.bar(place, session, ask.need, ask.mode).is_none()
     }
+}
+
+/// How far a table was at some time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mark {
+    /// The place of the next waiter.
+    pub waiter: u64,
+    /// The newest number of a grant.
+    pub newest: Grant,
 }

@@ -1,8 +1,8 @@
 //! The map of what is held: disjoint pieces of the name space, each with one exclusive owner or
-//! some shared ones, so that two conflicting owners cannot even be written down. It knows neither
-//! waiters nor whether a session lives.
+//! some shared ones, so that two conflicting owners cannot even be written down; and for each
+//! session, where its pieces are. It knows neither waiters nor whether a session lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     locks::Held,
@@ -16,7 +16,8 @@ pub(crate) enum Hold {
     /// One owner, with its grant.
     Exclusive(SessionId, Grant),
     /// One or more owners, by id.
-    Shared(BTreeMap<SessionId, Grant>),
+    #[expect(clippy::box_collection, reason = "ten million exclusive pieces must stay small")]
+    Shared(Box<BTreeMap<SessionId, Grant>>),
 }
 
 impl Hold {
@@ -41,6 +42,18 @@ impl Hold {
         }
     }
 
+    /// A shared hold.
+    pub(crate) fn shared(owners: impl IntoIterator<Item = (SessionId, Grant)>) -> Self {
+        Self::Shared(Box::new(owners.into_iter().collect()))
+    }
+
+    fn sessions(&self, mut each: impl FnMut(SessionId)) {
+        match self {
+            Self::Exclusive(session, _) => each(*session),
+            Self::Shared(owners) => owners.keys().copied().for_each(each),
+        }
+    }
+
     pub(crate) fn of(&self, session: SessionId) -> Option<(Mode, Grant)> {
         match self {
             Self::Exclusive(owner, grant) => {
@@ -51,10 +64,57 @@ impl Hold {
     }
 }
 
+/// What one session holds.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+struct Share {
+    starts: BTreeSet<Name>,
+    names: u64,
+}
+
+/// Where the pieces of each session begin.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+struct Shares(BTreeMap<SessionId, Share>);
+
+impl Shares {
+    fn add(&mut self, session: SessionId, start: Name, end: Name) {
+        let share = self.0.entry(session).or_default();
+        share.starts.insert(start);
+        share.names += end.0 - start.0;
+    }
+
+    fn sub(&mut self, session: SessionId, start: Name, end: Name) {
+        let Some(share) = self.0.get_mut(&session) else { return };
+        share.starts.remove(&start);
+        share.names -= end.0 - start.0;
+        if share.starts.is_empty() {
+            self.0.remove(&session);
+        }
+    }
+
+    /// A border appeared at `at`.
+    fn cut(&mut self, hold: &Hold, at: Name) {
+        hold.sessions(|session| {
+            if let Some(share) = self.0.get_mut(&session) {
+                share.starts.insert(at);
+            }
+        });
+    }
+
+    /// A border went.
+    fn join(&mut self, hold: &Hold, at: Name) {
+        hold.sessions(|session| {
+            if let Some(share) = self.0.get_mut(&session) {
+                share.starts.remove(&at);
+            }
+        });
+    }
+}
+
 /// The pieces by their first name.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Pieces {
     map: BTreeMap<Name, (Name, Hold)>,
+    shares: Shares,
 }
 
 fn span(start: Name, end: Name) -> Span {
@@ -118,8 +178,9 @@ impl Pieces {
         };
         let fresh = || match owner.mode {
             Mode::Exclusive => Hold::Exclusive(owner.session, owner.grant),
-            Mode::Shared => Hold::Shared(BTreeMap::from([(owner.session, owner.grant)])),
+            Mode::Shared => Hold::shared([(owner.session, owner.grant)]),
         };
+        let shares = &mut self.shares;
         let mut gaps = Vec::new();
         let mut at = within.start();
         for (start, (end, hold)) in self.map.range_mut(within.start()..within.end()) {
@@ -135,6 +196,7 @@ impl Pieces {
                 Hold::Shared(owners) if owner.mode == Mode::Shared => {
                     owners.entry(owner.session).or_insert_with(|| {
                         note(span(*start, *end));
+                        shares.add(owner.session, *start, *end);
                         owner.grant
                     });
                 }
@@ -153,6 +215,7 @@ impl Pieces {
             note(span(at, within.end()));
         }
         for (start, end) in gaps {
+            shares.add(owner.session, start, end);
             self.map.insert(start, (end, fresh()));
         }
         self.join(within);
@@ -173,30 +236,41 @@ impl Pieces {
     /// Makes what `session` holds exclusively, as `held` says, shared. The number of the grant
     /// ends as one of an exclusive grant and stays as a mark by which it is found again.
     pub(crate) fn downgrade(&mut self, held: &Held, session: SessionId) -> bool {
-        let shared = Hold::Shared(BTreeMap::from([(session, held.grant)]));
+        let shared = Hold::shared([(session, held.grant)]);
         held.mode == Mode::Exclusive && self.change(held, session, |_| Some(shared.clone()))
     }
 
-    /// Takes everything of `session`.
-    pub(crate) fn take_all(&mut self, session: SessionId) {
-        for held in self.held_by(session) {
-            self.take(&held, session);
+    /// Takes everything of `session`; tells what that was.
+    pub(crate) fn take_all(&mut self, session: SessionId) -> Vec<Span> {
+        let all = self.held_by(session);
+        for held in &all {
+            self.take(held, session);
         }
+        all.into_iter().map(|held| held.span).collect()
     }
 
-    /// All that `session` holds. Looks at every piece: for the rare cases.
+    /// All that `session` holds.
     pub(crate) fn held_by(&self, session: SessionId) -> Vec<Held> {
-        self.iter()
-            .filter_map(|(span, hold)| {
-                hold.of(session).map(|(mode, grant)| Held { span, mode, grant })
-            })
-            .collect()
+        let Some(share) = self.shares.0.get(&session) else { return Vec::new() };
+        let piece = |start: &Name| {
+            let (end, hold) = self.map.get(start)?;
+            let (mode, grant) = hold.of(session)?;
+            Some(Held { span: span(*start, *end), mode, grant })
+        };
+        share.starts.iter().filter_map(piece).collect()
+    }
+
+    /// How many spans and how many names `session` holds.
+    pub(crate) fn count(&self, session: SessionId) -> (u64, u64) {
+        let count = |share: &Share| (share.starts.len() as u64, share.names);
+        self.shares.0.get(&session).map(count).unwrap_or_default()
     }
 
     pub(crate) fn insert_raw(&mut self, at: Span, hold: Hold) -> bool {
         if self.overlaps(at).next().is_some() {
             return false;
         }
+        hold.sessions(|session| self.shares.add(session, at.start(), at.end()));
         self.map.insert(at.start(), (at.end(), hold));
         true
     }
@@ -216,7 +290,11 @@ impl Pieces {
             self.cut(part.start());
             self.cut(part.end());
             let Some((end, hold)) = self.map.remove(&part.start()) else { continue };
-            if let Some(hold) = to(hold) {
+            let rest = to(hold);
+            if rest.as_ref().is_none_or(|hold| hold.of(session).is_none()) {
+                self.shares.sub(session, part.start(), end);
+            }
+            if let Some(hold) = rest {
                 self.map.insert(part.start(), (end, hold));
             }
         }
@@ -232,6 +310,7 @@ impl Pieces {
         if *end > at {
             let rest = (*end, hold.clone());
             *end = at;
+            self.shares.cut(&rest.1, at);
             self.map.insert(at, rest);
         }
     }
@@ -255,7 +334,9 @@ impl Pieces {
             }
         }
         for (from, gone, end) in joins {
-            self.map.remove(&gone);
+            if let Some((_, hold)) = self.map.remove(&gone) {
+                self.shares.join(&hold, gone);
+            }
             if let Some(piece) = self.map.get_mut(&from) {
                 piece.0 = end;
             }

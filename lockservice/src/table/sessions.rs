@@ -7,7 +7,7 @@
 use super::{Session, State, Table};
 use crate::{
     message::{Client, Event, Reply, Seq},
-    name::{Grant, SessionId},
+    name::{Grant, SessionId, Span},
 };
 
 impl Table {
@@ -28,13 +28,19 @@ impl Table {
             .filter(|(_, row)| replace && row.client.owner == client.owner)
             .map(|(&older, _)| older)
             .collect();
-        let row = Session { client, seq: Seq(0), newest: Grant(0), state: State::Live };
+        let row = Session {
+            client,
+            seq: Seq(0),
+            newest: Grant(0),
+            state: State::Live,
+            tree_seq: Seq(0),
+            tree_last: None,
+        };
         self.sessions.insert(session, row);
         for older in older {
             self.die(older);
         }
         self.assign();
-        self.settle();
         Reply::Opened(session)
     }
 
@@ -44,7 +50,6 @@ impl Table {
         }
         self.die(session);
         self.assign();
-        self.settle();
         Reply::Done
     }
 
@@ -65,7 +70,7 @@ impl Table {
         if self.live(session).is_none() {
             return Reply::Expired;
         }
-        self.waiters.retain(|_, waiter| waiter.session != session);
+        self.unwait(session);
         self.forget(session);
         self.tell(session, || Event::Ended);
         Reply::Done
@@ -78,16 +83,27 @@ impl Table {
             return;
         }
         row.state = State::Dead { recoverer: None };
-        self.waiters.retain(|_, waiter| waiter.session != session);
+        row.tree_last = None;
+        self.tree.end(session);
         self.tell(session, || Event::Ended);
+        self.unwait(session);
+    }
+
+    /// What the session waits for it waits for no longer, nor does anybody for its sake.
+    fn unwait(&mut self, session: SessionId) {
+        let places: Vec<u64> = self.queue.of(session).map(|(place, _)| place).collect();
+        let gone = places.into_iter().filter_map(|place| self.queue.remove(place));
+        let freed: Vec<Span> = gone.map(|waiter| waiter.ask.need).collect();
+        self.settle(&freed);
     }
 
     /// The session is gone for good and its locks pass on.
     fn forget(&mut self, session: SessionId) {
         self.sessions.remove(&session);
-        self.pieces.take_all(session);
+        self.tree.end(session);
+        let freed = self.pieces.take_all(session);
         self.assign();
-        self.settle();
+        self.settle(&freed);
     }
 
     /// Gives each dead session that has nobody a recoverer: the able live session with the least

@@ -1,9 +1,11 @@
 //! Tasks on the tokio runtime that was current when the world was made.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use crate::task::{Task, Tasks};
+use crate::task::{Apart, Task, Tasks};
 
 pub(crate) struct RealTasks(Handle);
 
@@ -22,6 +24,23 @@ impl Tasks for RealTasks {
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
         self.0.spawn_blocking(work);
+    }
+
+    fn apart(&self, name: &'static str, work: Apart) {
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    let tasks = Arc::new(Self(runtime.handle().clone()));
+                    runtime.block_on(work(Some(tasks)));
+                    // What it started to look a name up may still block; nobody waits for that.
+                    runtime.shutdown_background();
+                }
+                Err(error) => panic!("cannot start the scheduler of thread {name}: {error}"),
+            }
+        });
+        if let Err(error) = spawned {
+            panic!("cannot start thread {name}: {error}");
+        }
     }
 
     fn thread(&self, name: &'static str, work: Box<dyn FnOnce() + Send>) {
