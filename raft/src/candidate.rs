@@ -34,13 +34,14 @@ impl Node {
 
     /// Votes for itself in a new term and asks the others to do so.
     pub(crate) fn campaign(&mut self) {
-        self.set_hard(HardState { term: self.hard.term.next(), vote: Some(self.config.id) });
+        let (term, vote) = (self.hard.term.next(), Some(self.config.id));
+        self.set_hard(HardState { term, vote, ..self.hard });
         self.arm();
         let need = self.need_all();
         let stage = Stage::Vote(need);
         self.state = State::Candidate(Candidate { stage, granted: BTreeSet::new() });
         let last = self.log.last();
-        self.ask(self.hard.term, &Body::Vote { last }, need);
+        self.ask(self.hard.term, &Body::Vote { last, transfer: false }, need);
     }
 
     fn ask(&mut self, term: Term, body: &Body, need: Sequence) {

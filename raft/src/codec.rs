@@ -1,19 +1,22 @@
 //! Messages and entries as bytes.
 //!
-//! Written by hand, because a message is seven shapes of numbers and a list of byte strings, and because the decoder
+//! Written by hand, because a message is a dozen shapes of numbers and a list of byte strings, and because the decoder
 //! must stand any bytes: every length is checked against what is left before it is used. Numbers are LEB128; the first
 //! byte is the format version. It knows nothing of what a message does.
+
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::Error;
-use crate::ids::{Index, MemberId, Round, Term};
+use crate::configuration::Configuration;
+use crate::ids::{Index, MemberId, Round, Serial, Term};
 use crate::message::{
-    Append, AppendReply, Body, Checkpoint, Conflict, Entry, Install, Message, Outcome, Payload,
-    Position,
+    Append, AppendReply, Body, Checkpoint, Chunk, Conflict, Entry, Install, InstallReply, Message,
+    Outcome, Payload, Position, ReadMode,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Larger indexes, terms and rounds come from no honest sender; below it, counting on cannot overflow.
 const MAX: u64 = 1 << 60;
 
@@ -25,9 +28,15 @@ const APPEND: u8 = 5;
 const ACCEPTED: u8 = 6;
 const REJECTED: u8 = 7;
 const INSTALL: u8 = 8;
+const INSTALL_REPLY: u8 = 9;
+const TIMEOUT_NOW: u8 = 10;
+const READ_INDEX: u8 = 11;
+const READ_INDEX_REPLY: u8 = 12;
+const REBUILT: u8 = 13;
 
 const NOOP: u8 = 0;
 const COMMAND: u8 = 1;
+const CONFIGURATION: u8 = 2;
 
 /// Turns a message into bytes.
 #[must_use]
@@ -43,6 +52,11 @@ pub fn encode(message: &Message) -> Bytes {
         Body::AppendReply(AppendReply { outcome: Outcome::Accepted { .. }, .. }) => ACCEPTED,
         Body::AppendReply(AppendReply { outcome: Outcome::Rejected { .. }, .. }) => REJECTED,
         Body::Install(_) => INSTALL,
+        Body::InstallReply(_) => INSTALL_REPLY,
+        Body::TimeoutNow => TIMEOUT_NOW,
+        Body::ReadIndex { .. } => READ_INDEX,
+        Body::ReadIndexReply { .. } => READ_INDEX_REPLY,
+        Body::Rebuilt { .. } => REBUILT,
     };
     out.put_u8(kind);
     put(&mut out, message.from.0);
@@ -52,7 +66,7 @@ pub fn encode(message: &Message) -> Bytes {
     out.freeze()
 }
 
-/// Reads a message; commands and checkpoints are slices of `bytes`, not copies.
+/// Reads a message; commands and chunks are slices of `bytes`, not copies.
 ///
 /// # Errors
 /// [`Error::Malformed`] if the bytes are not exactly one message.
@@ -88,16 +102,22 @@ pub fn decode_entry(bytes: &mut Bytes) -> Result<Entry, Error> {
 
 /// About how many bytes a message takes.
 fn size(body: &Body) -> usize {
-    64 + match body {
+    96 + match body {
         Body::Append(append) => append.entries.iter().map(|e| e.payload.size() + 20).sum(),
-        Body::Install(install) => install.checkpoint.data.len(),
+        Body::Install(install) => {
+            install.chunk.data.len() + install.chunk.checkpoint.configuration.size()
+        }
         _ => 0,
     }
 }
 
 fn put_body(out: &mut BytesMut, body: &Body) {
     match body {
-        Body::PreVote { last } | Body::Vote { last } => put_position(out, *last),
+        Body::PreVote { last } => put_position(out, *last),
+        Body::Vote { last, transfer } => {
+            put_position(out, *last);
+            out.put_u8(u8::from(*transfer));
+        }
         Body::PreVoteReply { granted } | Body::VoteReply { granted } => {
             out.put_u8(u8::from(*granted));
         }
@@ -110,22 +130,50 @@ fn put_body(out: &mut BytesMut, body: &Body) {
                 put_entry(out, entry);
             }
         }
-        Body::AppendReply(reply) => {
-            put(out, reply.round.0);
-            match &reply.outcome {
-                Outcome::Accepted { matched } => put(out, matched.0),
-                Outcome::Rejected { prev, conflict } => {
-                    put(out, prev.0);
-                    // Terms of entries are above zero, so zero can say "none".
-                    put(out, conflict.term.map_or(0, |term| term.0));
-                    put(out, conflict.first.0);
-                }
-            }
-        }
+        Body::AppendReply(reply) => put_reply(out, reply),
         Body::Install(install) => {
             put(out, install.round.0);
-            put_position(out, install.checkpoint.last);
-            put_bytes(out, &install.checkpoint.data);
+            put_checkpoint(out, &install.chunk.checkpoint);
+            put(out, install.chunk.offset);
+            put_bytes(out, &install.chunk.data);
+        }
+        Body::InstallReply(reply) => {
+            put(out, reply.round.0);
+            put_position(out, reply.last);
+            put(out, reply.digest);
+            put(out, reply.received);
+            out.put_u8(u8::from(reply.again));
+        }
+        Body::TimeoutNow => {}
+        Body::ReadIndex { serial, mode } => {
+            put(out, serial.0);
+            out.put_u8(u8::from(*mode == ReadMode::Lease));
+        }
+        Body::ReadIndexReply { serial, index } => {
+            put(out, serial.0);
+            out.put_u8(u8::from(index.is_some()));
+            put(out, index.unwrap_or_default().0);
+        }
+        Body::Rebuilt { upto, life } => {
+            put(out, upto.0);
+            put(out, life.0);
+        }
+    }
+}
+
+fn put_reply(out: &mut BytesMut, reply: &AppendReply) {
+    put(out, reply.round.0);
+    out.put_u8(u8::from(reply.rebuilding.is_some()));
+    if let Some(life) = reply.rebuilding {
+        put(out, life.0);
+    }
+    match &reply.outcome {
+        Outcome::Accepted { matched } => put(out, matched.0),
+        Outcome::Rejected { prev, conflict } => {
+            put(out, prev.0);
+            // Terms of entries are above zero, so zero can say "none".
+            put(out, conflict.term.map_or(0, |term| term.0));
+            put(out, conflict.first.0);
         }
     }
 }
@@ -134,28 +182,106 @@ fn take_body(kind: u8, bytes: &mut Bytes) -> Result<Body, Error> {
     Ok(match kind {
         PRE_VOTE => Body::PreVote { last: take_position(bytes)? },
         PRE_VOTE_REPLY => Body::PreVoteReply { granted: take_bool(bytes)? },
-        VOTE => Body::Vote { last: take_position(bytes)? },
+        VOTE => Body::Vote { last: take_position(bytes)?, transfer: take_bool(bytes)? },
         VOTE_REPLY => Body::VoteReply { granted: take_bool(bytes)? },
         APPEND => Body::Append(take_append(bytes)?),
-        ACCEPTED => {
-            let round = Round(take(bytes)?);
-            let outcome = Outcome::Accepted { matched: Index(take(bytes)?) };
-            Body::AppendReply(AppendReply { round, outcome })
-        }
-        REJECTED => {
-            let round = Round(take(bytes)?);
-            let prev = Index(take(bytes)?);
-            let term = Some(Term(take(bytes)?)).filter(|term| *term > Term::ZERO);
-            let conflict = Conflict { term, first: Index(take(bytes)?) };
-            Body::AppendReply(AppendReply { round, outcome: Outcome::Rejected { prev, conflict } })
-        }
+        ACCEPTED | REJECTED => take_reply(kind, bytes)?,
         INSTALL => {
             let round = Round(take(bytes)?);
-            let last = take_position(bytes)?;
-            let data = take_bytes(bytes)?;
-            Body::Install(Install { checkpoint: Checkpoint { last, data }, round })
+            let checkpoint = take_checkpoint(bytes)?;
+            let chunk = Chunk { checkpoint, offset: take(bytes)?, data: take_bytes(bytes)? };
+            Body::Install(Install { chunk, round })
         }
+        INSTALL_REPLY => Body::InstallReply(InstallReply {
+            round: Round(take(bytes)?),
+            last: take_position(bytes)?,
+            digest: any(bytes)?,
+            received: take(bytes)?,
+            again: take_bool(bytes)?,
+        }),
+        TIMEOUT_NOW => Body::TimeoutNow,
+        READ_INDEX => Body::ReadIndex {
+            serial: Serial(any(bytes)?),
+            mode: if take_bool(bytes)? { ReadMode::Lease } else { ReadMode::Quorum },
+        },
+        READ_INDEX_REPLY => {
+            let serial = Serial(any(bytes)?);
+            let known = take_bool(bytes)?;
+            let index = Index(take(bytes)?);
+            if !known && index > Index::ZERO {
+                return Err(Error::Malformed("an index that is not known"));
+            }
+            Body::ReadIndexReply { serial, index: known.then_some(index) }
+        }
+        REBUILT => Body::Rebuilt { upto: Index(take(bytes)?), life: Serial(any(bytes)?) },
         _ => return Err(Error::Malformed("unknown kind")),
+    })
+}
+
+fn take_reply(kind: u8, bytes: &mut Bytes) -> Result<Body, Error> {
+    let round = Round(take(bytes)?);
+    let rebuilding = if take_bool(bytes)? { Some(Serial(any(bytes)?)) } else { None };
+    let outcome = if kind == ACCEPTED {
+        Outcome::Accepted { matched: Index(take(bytes)?) }
+    } else {
+        let prev = Index(take(bytes)?);
+        let term = Some(Term(take(bytes)?)).filter(|term| *term > Term::ZERO);
+        let conflict = Conflict { term, first: Index(take(bytes)?) };
+        Outcome::Rejected { prev, conflict }
+    };
+    Ok(Body::AppendReply(AppendReply { round, outcome, rebuilding }))
+}
+
+/// Adds a configuration to `out` (for checkpoints on disk).
+pub fn encode_configuration(configuration: &Configuration, out: &mut BytesMut) {
+    for list in [&configuration.voters, &configuration.outgoing, &configuration.learners] {
+        put(out, list.len() as u64);
+        for id in list {
+            put(out, id.0);
+        }
+    }
+}
+
+/// Takes a configuration off the front of `bytes`.
+///
+/// # Errors
+/// [`Error::Malformed`] if the bytes do not begin with one that a group can have.
+pub fn decode_configuration(bytes: &mut Bytes) -> Result<Configuration, Error> {
+    let configuration = Configuration {
+        voters: take_members(bytes)?,
+        outgoing: take_members(bytes)?,
+        learners: take_members(bytes)?,
+    };
+    configuration.check().map_err(Error::Malformed)?;
+    Ok(configuration)
+}
+
+fn take_members(bytes: &mut Bytes) -> Result<Vec<MemberId>, Error> {
+    let count = take(bytes)?;
+    // An id takes a byte at least.
+    if count > bytes.remaining() as u64 {
+        return Err(Error::Malformed("more members than bytes"));
+    }
+    let mut members = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        members.push(MemberId(any(bytes)?));
+    }
+    Ok(members)
+}
+
+fn put_checkpoint(out: &mut BytesMut, checkpoint: &Checkpoint) {
+    put_position(out, checkpoint.last);
+    put(out, checkpoint.size);
+    put(out, checkpoint.digest);
+    encode_configuration(&checkpoint.configuration, out);
+}
+
+fn take_checkpoint(bytes: &mut Bytes) -> Result<Checkpoint, Error> {
+    Ok(Checkpoint {
+        last: take_position(bytes)?,
+        size: take(bytes)?,
+        digest: any(bytes)?,
+        configuration: Arc::new(decode_configuration(bytes)?),
     })
 }
 
@@ -183,6 +309,10 @@ fn put_entry(out: &mut BytesMut, entry: &Entry) {
             out.put_u8(COMMAND);
             put_bytes(out, command);
         }
+        Payload::Configuration(configuration) => {
+            out.put_u8(CONFIGURATION);
+            encode_configuration(configuration, out);
+        }
     }
 }
 
@@ -191,6 +321,7 @@ fn take_entry(bytes: &mut Bytes, index: Index) -> Result<Entry, Error> {
     let payload = match byte(bytes)? {
         NOOP => Payload::Noop,
         COMMAND => Payload::Command(take_bytes(bytes)?),
+        CONFIGURATION => Payload::Configuration(Arc::new(decode_configuration(bytes)?)),
         _ => return Err(Error::Malformed("unknown payload")),
     };
     if term == Term::ZERO {

@@ -1,17 +1,20 @@
 //! What goes into a node and what comes out of it: the border between the pure machine and its driver.
 //!
 //! Why a file of its own: this is all that a driver (a real host, a simulator, a transcript) needs to know. It does
-//! not say how the effects come about.
+//! not say how the effects come about. What a node shows of itself is in `status`.
 
 use bytes::Bytes;
 
+use crate::configuration::Configuration;
 use crate::ids::{Index, MemberId, Sequence, Term, Ticket};
-use crate::message::{Checkpoint, Entry, Message};
+use crate::message::{Checkpoint, Chunk, Entry, Message, ReadMode};
+use crate::status::Role;
 
 /// Something that happened outside.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A message arrived. Messages that are not for this member, or not from a voter, are ignored.
+    /// A message arrived. Messages that are not for this member are ignored. The driver lets in only members of the
+    /// same cluster, and knows the sender.
     Received(Message),
     /// Everything up to and with this [`Persist`] is on stable storage. One report may cover many.
     Persisted(Sequence),
@@ -22,18 +25,49 @@ pub enum Event {
         /// Opaque to this room.
         command: Bytes,
     },
-    /// A linearizable read is wanted; answered by [`Effect::ReadReady`] or [`Effect::ReadRefused`].
+    /// A linearizable read is wanted, at whatever member; answered by [`Effect::ReadReady`] or [`Effect::ReadRefused`].
     Read {
         /// Names the read in the answer.
         ticket: Ticket,
+        /// How the leader makes sure that it still leads.
+        mode: ReadMode,
     },
-    /// The driver has a checkpoint of the state machine at `index` **on stable storage**.
-    CheckpointTaken {
-        /// The last entry applied to it.
-        index: Index,
-        /// The state machine's encoding, kept in memory to be sent to members that lag.
-        data: Bytes,
+    /// The group is to be these voters and learners: learners first are brought up to date, then the group goes through
+    /// a joint configuration (section 6). Answered, at the end, by [`Effect::Changed`] or [`Effect::ChangeRefused`].
+    Change {
+        /// Names the change in the answer.
+        ticket: Ticket,
+        /// The whole new group; `outgoing` must be empty. Lists need not be sorted.
+        target: Configuration,
     },
+    /// Another member is to lead (thesis, section 3.10). Answered by [`Effect::Transferred`] or
+    /// [`Effect::TransferRefused`].
+    Transfer {
+        /// Names the transfer in the answer.
+        ticket: Ticket,
+        /// A voter.
+        to: MemberId,
+    },
+    /// The driver has this checkpoint of the state machine, which it made itself, **on stable storage**. It must be able
+    /// to read it until it has reported a newer one, and answers later reads of it with [`Event::ChunkGone`].
+    CheckpointTaken(Checkpoint),
+    /// The answer to [`Effect::ReadChunk`].
+    ChunkRead {
+        /// As asked.
+        to: MemberId,
+        /// What was read. Never longer than was asked for.
+        chunk: Chunk,
+    },
+    /// The answer to [`Effect::ReadChunk`] for a checkpoint that is no more, or cannot be read now.
+    ChunkGone {
+        /// As asked.
+        to: MemberId,
+        /// As asked.
+        checkpoint: Checkpoint,
+    },
+    /// All chunks of this checkpoint were written, and its bytes do not have its digest: reported **before** the
+    /// [`Event::Persisted`] that covers its last chunk. It is then fetched anew.
+    CheckpointDamaged(Checkpoint),
     /// The time of [`Node::deadline`](crate::Node::deadline) has come. Harmless when early.
     Wake,
 }
@@ -51,6 +85,19 @@ pub enum Effect {
     Apply(Vec<Entry>),
     /// Replace the state machine by this checkpoint (already persisted by an earlier [`Persist`]).
     Restore(Checkpoint),
+    /// Read a piece of a checkpoint that a member needs; answered by [`Event::ChunkRead`] or [`Event::ChunkGone`]. At
+    /// most [`Config::chunk_window`](crate::Config::chunk_window) are open for a member. Not answering is allowed: it
+    /// is asked again.
+    ReadChunk {
+        /// The member.
+        to: MemberId,
+        /// One that the driver reported or was told to restore.
+        checkpoint: Checkpoint,
+        /// Where to begin.
+        offset: u64,
+        /// Bytes to read; never beyond the end.
+        limit: u64,
+    },
     /// Entries up to this index are no longer needed on disk.
     Trim(Index),
     /// The proposal is in the leader's log. It is done when an [`Effect::Apply`] brings the entry with this index
@@ -64,12 +111,14 @@ pub enum Effect {
         /// The term that it was proposed in.
         term: Term,
     },
-    /// The proposal was not taken: this node does not lead. It will never happen.
+    /// The proposal was not taken. It will never happen.
     ProposalRefused {
         /// As in the proposal.
         ticket: Ticket,
         /// Whom to ask, if known.
         leader: Option<MemberId>,
+        /// Why.
+        why: Refusal,
     },
     /// The read may be answered from the state machine as it is after all [`Effect::Apply`] before this effect.
     ReadReady {
@@ -85,6 +134,36 @@ pub enum Effect {
         /// Whom to ask, if known.
         leader: Option<MemberId>,
     },
+    /// The change is done: this is the group, committed.
+    Changed {
+        /// As in the change.
+        ticket: Ticket,
+        /// Where it stands in the log.
+        index: Index,
+    },
+    /// The change was not begun, was given up, or (see the reason) has an outcome that is unknown here.
+    ChangeRefused {
+        /// As in the change.
+        ticket: Ticket,
+        /// Whom to ask, if known.
+        leader: Option<MemberId>,
+        /// Why.
+        why: Refusal,
+    },
+    /// This node told the other to take over and leads no more. Who leads is told by [`Effect::Role`].
+    Transferred {
+        /// As in the transfer.
+        ticket: Ticket,
+    },
+    /// The transfer was not begun or was given up.
+    TransferRefused {
+        /// As in the transfer.
+        ticket: Ticket,
+        /// Whom to ask, if known.
+        leader: Option<MemberId>,
+        /// Why.
+        why: Refusal,
+    },
     /// The role or the known leader changed.
     Role {
         /// The current term.
@@ -96,15 +175,42 @@ pub enum Effect {
     Halted(&'static str),
 }
 
+/// Why something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// This node does not lead.
+    NotLeader,
+    /// It stopped leading while this was under way. A change may yet be finished by the next leader, or be undone.
+    Deposed,
+    /// Too many bytes wait to be committed, or to become part of a checkpoint. Try again later.
+    Busy,
+    /// Leadership is being handed on. Try again at the next leader.
+    Transferring,
+    /// The leader has not committed an entry of its own term yet. Try again soon.
+    NotReady,
+    /// Another change of the group is not done yet.
+    Changing,
+    /// It makes no sense; says why.
+    Invalid(&'static str),
+    /// This new voter did not catch up; it was taken out again.
+    Behind(MemberId),
+    /// The other member did not take over within an election timeout.
+    GaveUp,
+}
+
 /// Something to be made durable. After a crash a *prefix* of the parts of unreported persists may be on disk, in the
-/// order of the fields: `hard`, `checkpoint`, `truncate`, `entries`.
+/// order of the fields: `hard`, `chunks`, `checkpoint`, `truncate`, `entries`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Persist {
     /// To be reported back.
     pub sequence: Sequence,
     /// Term and vote, if they changed.
     pub hard: Option<HardState>,
-    /// A checkpoint from the leader, which takes the place of the **whole** log (with it goes every stored entry).
+    /// Pieces of a checkpoint from the leader, to be kept beside the one in use. A piece at offset 0 begins a new one,
+    /// and what was collected before can go; any other follows what was collected of its checkpoint.
+    pub chunks: Vec<Chunk>,
+    /// The collected checkpoint, whole and sound, takes the place of the one in use and of the **whole** log (with it
+    /// goes every stored entry).
     pub checkpoint: Option<Checkpoint>,
     /// Drop stored entries from this index on before `entries` are added.
     pub truncate: Option<Index>,
@@ -119,6 +225,10 @@ pub struct HardState {
     pub term: Term,
     /// Who got this member's vote in that term.
     pub vote: Option<MemberId>,
+    /// The member was emptied, or found a hole in its log: it receives, but neither votes nor counts, until it was told
+    /// that it may. A driver sets it when it starts a voter from less than it had stored, and it comes back in
+    /// [`Persist::hard`] when it ends.
+    pub rebuilding: bool,
 }
 
 /// What a driver found on its disk at start. All empty for a new member. The driver restores the state machine from
@@ -129,59 +239,8 @@ pub struct Stored {
     pub hard: HardState,
     /// The newest checkpoint, taken here or installed.
     pub checkpoint: Option<Checkpoint>,
+    /// A checkpoint of which only the first bytes were collected, and how many; `None` is always allowed.
+    pub partial: Option<(Checkpoint, u64)>,
     /// Consecutive entries. They may begin before the end of the checkpoint; a gap after it is refused.
     pub entries: Vec<Entry>,
-}
-
-/// What a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Follows a leader, or waits for one.
-    Follower {
-        /// The leader of the term, if it has been heard.
-        leader: Option<MemberId>,
-    },
-    /// Asks for pre-votes or votes.
-    Candidate,
-    /// Leads.
-    Leader {
-        /// Whether an entry of its own term is committed and applied: it knows everything that was acknowledged.
-        ready: bool,
-    },
-}
-
-/// A look at a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// This member.
-    pub id: MemberId,
-    /// The current term.
-    pub term: Term,
-    /// What it is.
-    pub role: Role,
-    /// The leader of the term, if known; itself when it leads.
-    pub leader: Option<MemberId>,
-    /// The last index that is known to be committed.
-    pub commit: Index,
-    /// The last index given out to be applied.
-    pub applied: Index,
-    /// The last index in the log.
-    pub last: Index,
-    /// The last index on stable storage here.
-    pub stable: Index,
-    /// The last index that the newest checkpoint contains.
-    pub checkpoint: Index,
-    /// What a leader knows of the others; empty elsewhere.
-    pub followers: Vec<FollowerStatus>,
-}
-
-/// What a leader knows of one follower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FollowerStatus {
-    /// The follower.
-    pub id: MemberId,
-    /// The last index known to be on its stable storage.
-    pub matched: Index,
-    /// The next index to be sent.
-    pub next: Index,
 }

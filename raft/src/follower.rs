@@ -3,35 +3,32 @@
 //! Sections 5.2 to 5.4. Every answer that promises something waits for the disk; which part of it, is said where the
 //! answer is made. It never starts anything; that its timer ran out is the candidate's affair.
 
-use std::time::Duration;
-
 use crate::effect::HardState;
 use crate::ids::{Index, MemberId, Round, Sequence, Term};
-use crate::message::{Append, AppendReply, Body, Conflict, Entry, Install, Outcome, Position};
+use crate::message::{
+    Append, AppendReply, Body, Conflict, Entry, Install, Outcome, Payload, Position,
+};
 use crate::node::{Node, State};
 
 #[derive(Default)]
 pub(crate) struct Follower {
     pub(crate) leader: Option<MemberId>,
-    /// When the leader was last heard.
-    pub(crate) heard: Option<Duration>,
 }
 
 impl Node {
     /// Whether a leader is known to be alive, so that nobody else should be voted for.
     pub(crate) fn hears_leader(&self) -> bool {
-        match &self.state {
-            State::Follower(Follower { heard: Some(heard), .. }) => {
-                self.now < *heard + self.config.election_min
-            }
-            State::Follower(_) | State::Candidate(_) => false,
-            State::Leader(leader) => self.now < leader.heard(self) + self.config.election_min,
-        }
+        let heard = match &self.state {
+            State::Leader(leader) => Some(leader.heard(self)),
+            _ => self.heard,
+        };
+        heard.is_some_and(|heard| self.now < heard + self.config.election_min)
     }
 
     /// Somebody asks whether it would win in `term`.
     pub(crate) fn pre_vote_asked(&mut self, from: MemberId, term: Term, last: Position) {
-        let granted = term > self.hard.term && !self.hears_leader() && last.covers(self.log.last());
+        let free = !self.hears_leader() && !self.hard.rebuilding;
+        let granted = term > self.hard.term && free && last.covers(self.log.last());
         // A refusal bears this node's term, so that one who lags can catch up with it.
         let reply_term = if granted { term } else { self.hard.term };
         self.send_as(reply_term, from, Body::PreVoteReply { granted }, self.need_hard());
@@ -41,7 +38,7 @@ impl Node {
     pub(crate) fn vote_asked(&mut self, from: MemberId, last: Position) {
         let free = self.hard.vote.is_none_or(|vote| vote == from);
         let waits = matches!(self.state, State::Follower(Follower { leader: None, .. }));
-        let granted = free && waits && last.covers(self.log.last());
+        let granted = free && waits && !self.hard.rebuilding && last.covers(self.log.last());
         if granted {
             if self.hard.vote.is_none() {
                 self.set_hard(HardState { vote: Some(from), ..self.hard });
@@ -71,11 +68,9 @@ impl Node {
             // There is one leader in a term (election safety), and it is this node.
             State::Leader(_) => return false,
             State::Candidate(_) => self.follow(self.hard.term, Some(from)),
-            State::Follower(follower) => {
-                follower.leader = Some(from);
-                follower.heard = Some(self.now);
-            }
+            State::Follower(follower) => follower.leader = Some(from),
         }
+        self.heard = Some(self.now);
         self.arm();
         true
     }
@@ -111,6 +106,7 @@ impl Node {
         let terms = entries.iter().map(|e| e.term).chain([self.hard.term]);
         if entries.iter().zip(prev.index.0 + 1..).any(|(e, i)| e.index.0 != i)
             || entries.first().is_some_and(|e| e.term == Term::ZERO)
+            || entries.iter().any(|e| !sound(&e.payload))
             || !std::iter::once(prev.term).chain(terms).is_sorted()
         {
             return None;
@@ -143,6 +139,7 @@ impl Node {
             }
             self.log.append(entry);
         }
+        self.reconfigure();
         self.commit = self.commit.max(commit.min(end));
         Some(Outcome::Accepted { matched: end })
     }
@@ -154,6 +151,14 @@ impl Node {
         outcome: Outcome,
         need: Sequence,
     ) {
-        self.send(to, Body::AppendReply(AppendReply { round, outcome }), need);
+        let rebuilding = self.hard.rebuilding.then_some(self.serial);
+        self.send(to, Body::AppendReply(AppendReply { round, outcome, rebuilding }), need);
+    }
+}
+
+fn sound(payload: &Payload) -> bool {
+    match payload {
+        Payload::Configuration(configuration) => configuration.check().is_ok(),
+        Payload::Noop | Payload::Command(_) => true,
     }
 }

@@ -63,6 +63,11 @@ number!(
     Round, "r"
 );
 number!(
+    /// What a member draws so that nothing said to an earlier life of it is taken for its own: names its questions about
+    /// reads, and its rebuilding.
+    Serial, "q"
+);
+number!(
     /// The driver's own name for a proposal or a read; it comes back in the effect that answers it.
     Ticket, "#"
 );

@@ -10,15 +10,16 @@ use crate::effect::Effect;
 use crate::ids::{Index, MemberId, Round, Sequence};
 use crate::message::{AppendReply, Entry, Outcome, Payload};
 use crate::node::{Node, State};
-use crate::progress::{Progress, View};
+use crate::progress::{Next, Progress, View};
 use crate::read::Reads;
+use crate::sending::Read;
 
 pub(crate) struct Leader {
     /// The entry with which it began its term.
     pub(crate) first: Index,
     pub(crate) progress: BTreeMap<MemberId, Progress>,
     pub(crate) reads: Reads,
-    round: Round,
+    pub(crate) round: Round,
     /// When the next heartbeat is due.
     beat: Duration,
     /// Every follower is to hear something now.
@@ -26,13 +27,42 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
+    /// What a majority has reached, if this node has reached `own`. A member that was emptied counts for nothing.
+    fn agreed<T: Ord + Default + Copy>(
+        &self,
+        node: &Node,
+        own: T,
+        value: impl Fn(&Progress) -> T,
+    ) -> T {
+        node.voters.agreed(|m| match self.progress.get(&m) {
+            None => own,
+            Some(progress) if progress.rebuilding.is_some() => T::default(),
+            Some(progress) => value(progress),
+        })
+    }
+
     /// Since when a majority has not been heard; this node hears itself now.
     pub(crate) fn heard(&self, node: &Node) -> Duration {
-        node.voters.agreed(|m| self.progress.get(&m).map_or(node.now, |p| p.heard))
+        self.agreed(node, node.now, |p| p.heard)
     }
 
     pub(crate) fn deadline(&self, node: &Node) -> Option<Duration> {
-        (!node.voters.alone()).then(|| self.beat.min(self.heard(node) + node.config.election_max))
+        (!self.progress.is_empty())
+            .then(|| self.beat.min(self.heard(node) + node.config.election_max))
+    }
+
+    /// A follower spoke, in answer to this round.
+    pub(crate) fn heard_from(
+        &mut self,
+        from: MemberId,
+        round: Round,
+        now: Duration,
+    ) -> Option<&mut Progress> {
+        let newest = self.round;
+        let progress = self.progress.get_mut(&from)?;
+        progress.heard = now;
+        progress.round = progress.round.max(round.min(newest));
+        Some(progress)
     }
 }
 
@@ -56,7 +86,7 @@ impl Node {
 
     pub(crate) fn leader_wake(&mut self) {
         let State::Leader(leader) = &self.state else { return };
-        if self.now >= leader.heard(self) + self.config.election_max && !self.voters.alone() {
+        if self.now >= leader.heard(self) + self.config.election_max && !self.alone() {
             self.follow(self.hard.term, None);
             return;
         }
@@ -72,9 +102,7 @@ impl Node {
     pub(crate) fn append_answered(&mut self, from: MemberId, reply: &AppendReply) {
         let last = self.log.last().index;
         let State::Leader(leader) = &mut self.state else { return };
-        let Some(progress) = leader.progress.get_mut(&from) else { return };
-        progress.heard = self.now;
-        progress.round = progress.round.max(reply.round.min(leader.round));
+        let Some(progress) = leader.heard_from(from, reply.round, self.now) else { return };
         match reply.outcome {
             Outcome::Accepted { matched } if matched <= last => {
                 progress.accepted(matched, self.log.base().index);
@@ -91,7 +119,7 @@ impl Node {
     pub(crate) fn advance(&mut self) {
         let State::Leader(leader) = &self.state else { return };
         let own = self.log.stable();
-        let held = self.voters.agreed(|m| leader.progress.get(&m).map_or(own, |p| p.matched));
+        let held = leader.agreed(self, own, |p| p.matched);
         if held > self.commit && self.log.term(held) == Some(self.hard.term) {
             self.commit = held;
         }
@@ -112,31 +140,40 @@ impl Node {
             round: leader.round,
             batch_bytes: self.config.batch_bytes,
             window: self.config.window,
+            chunk_bytes: self.config.chunk_bytes,
+            chunk_window: self.config.chunk_window,
             patience: self.config.election_max,
         };
         let urgent = std::mem::take(&mut leader.urgent);
-        let mut bodies = Vec::new();
+        let mut steps = Vec::new();
         for (to, progress) in &mut leader.progress {
-            let before = bodies.len();
-            while let Some(body) = progress.send(&view) {
-                bodies.push((*to, body));
+            let mut said = false;
+            while let Some(next) = progress.send(&view) {
+                said |= matches!(next, Next::Say(_));
+                steps.push((*to, next));
             }
-            if urgent && bodies.len() == before {
-                bodies.extend(progress.heartbeat(&view).map(|body| (*to, body)));
+            if urgent && !said {
+                steps.extend(progress.heartbeat(&view).map(|body| (*to, Next::Say(body))));
             }
         }
-        for (to, body) in bodies {
-            // What a leader says depends on its vote and term, stable since before it was elected.
-            self.send(to, body, Sequence::ZERO);
+        for (to, next) in steps {
+            match next {
+                // What a leader says depends on its vote and term, stable since before it was elected.
+                Next::Say(body) => self.send(to, body, Sequence::ZERO),
+                Next::Read(Read { checkpoint, offset, limit }) => {
+                    self.outbox.push(Effect::ReadChunk { to, checkpoint, offset, limit });
+                }
+            }
         }
         self.confirm_reads();
     }
 
-    fn confirm_reads(&mut self) {
-        let State::Leader(leader) = &mut self.state else { return };
-        let round =
-            self.voters.agreed(|m| leader.progress.get(&m).map_or(leader.round, |p| p.round));
-        leader.reads.confirm(round);
+    pub(crate) fn confirm_reads(&mut self) {
+        let State::Leader(leader) = &self.state else { return };
+        let round = leader.agreed(self, leader.round, |p| p.round);
+        if let State::Leader(leader) = &mut self.state {
+            leader.reads.confirm(round);
+        }
     }
 
     pub(crate) fn release_reads(&mut self) {

@@ -36,10 +36,12 @@ mod candidate;
 mod checkpoint;
 pub mod codec;
 mod config;
+mod configuration;
 mod dice;
 mod effect;
 mod follower;
 mod ids;
+mod incoming;
 mod leader;
 mod log;
 mod message;
@@ -48,15 +50,19 @@ mod outbox;
 mod progress;
 mod quorum;
 mod read;
+mod sending;
+mod status;
 
 pub use config::Config;
-pub use effect::{Effect, Event, FollowerStatus, HardState, Persist, Role, Status, Stored};
-pub use ids::{Index, MemberId, Round, Sequence, Term, Ticket};
+pub use configuration::Configuration;
+pub use effect::{Effect, Event, HardState, Persist, Refusal, Stored};
+pub use ids::{Index, MemberId, Round, Sequence, Serial, Term, Ticket};
 pub use message::{
-    Append, AppendReply, Body, Checkpoint, Conflict, Entry, Install, Message, Outcome, Payload,
-    Position,
+    Append, AppendReply, Body, Checkpoint, Chunk, Conflict, Entry, Install, InstallReply, Message,
+    Outcome, Payload, Position, ReadMode,
 };
 pub use node::Node;
+pub use status::{FollowerStatus, Role, Status};
 
 /// What this room can refuse.
 #[derive(Debug, thiserror::Error)]

@@ -2,18 +2,28 @@
 //!
 //! It holds the entries after `base`; older ones are in a checkpoint. It also knows what was handed out to be written
 //! and what of that is known to be written, because a truncation in between must not be forgotten: an entry counts as
-//! stable only if the very entry that stands there now was written. It knows nothing of roles or of commitment.
+//! stable only if the very entry that stands there now was written. And it knows which configuration is in force, since
+//! that is whatever stands last in the log. It knows nothing of roles or of commitment.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::Error;
+use crate::configuration::Configuration;
 use crate::effect::{Persist, Stored};
 use crate::ids::{Index, Sequence, Term};
-use crate::message::{Checkpoint, Conflict, Entry, Position};
+use crate::message::{Checkpoint, Conflict, Entry, Payload, Position};
+
+/// What an entry costs besides its payload, so that empty commands are bounded too.
+const OVERHEAD: usize = 16;
 
 pub(crate) struct Log {
     base: Position,
     entries: VecDeque<Entry>,
+    /// Bytes of the entries.
+    bytes: usize,
+    /// Where each configuration stands, oldest first; the first is that at `base`. Never empty.
+    configurations: Vec<(Index, Arc<Configuration>)>,
     checkpoint: Option<Checkpoint>,
     /// The last index handed out in a persist, if nothing was truncated since.
     handed: Index,
@@ -28,9 +38,12 @@ pub(crate) struct Log {
 
 impl Log {
     /// The log as found on disk, or the reason why it cannot be one.
-    pub(crate) fn new(stored: Stored) -> Result<Self, Error> {
+    /// The group was `first` before its first entry.
+    pub(crate) fn new(stored: Stored, first: Configuration) -> Result<Self, Error> {
         let base = stored.checkpoint.as_ref().map_or(Position::default(), |c| c.last);
         check(&stored, base)?;
+        let covered = stored.checkpoint.as_ref().map(|c| c.configuration.clone());
+        let mut configurations = vec![(Index::ZERO, covered.unwrap_or(Arc::new(first)))];
         let first = stored.entries.first().map(|e| e.index);
         let mut cut = None;
         let mut entries: VecDeque<Entry> = stored.entries.into();
@@ -44,9 +57,12 @@ impl Log {
         }
         entries.retain(|e| e.index > base.index);
         let last = entries.back().map_or(base.index, |e| e.index);
+        configurations.extend(entries.iter().filter_map(configuration));
         Ok(Self {
             base,
+            bytes: entries.iter().map(size).sum(),
             entries,
+            configurations,
             checkpoint: stored.checkpoint,
             handed: last,
             cut,
@@ -105,35 +121,32 @@ impl Log {
         let Some(term) = self.term(index) else {
             return Conflict { term: None, first: self.last().index.next() };
         };
-        let mut first = index;
-        while first > self.base.index && self.term(first.back()) == Some(term) {
-            first = first.back();
-        }
+        // Terms never fall along a log.
+        let before = self.entries.partition_point(|e| e.term < term);
+        let first = match self.entries.get(before) {
+            _ if self.base.term == term => self.base.index,
+            Some(entry) => entry.index,
+            None => index,
+        };
         Conflict { term: Some(term), first }
     }
 
     /// The last index before `below` whose entry has this term.
     pub(crate) fn last_of(&self, term: Term, below: Index) -> Option<Index> {
-        let mut index = below.back().min(self.last().index);
-        while index >= self.base.index && index > Index::ZERO {
-            match self.term(index) {
-                Some(t) if t == term => return Some(index),
-                Some(t) if t > term => index = index.back(),
-                _ => return None,
-            }
-        }
-        None
+        let after = self.entries.partition_point(|e| e.term <= term);
+        let last = after.checked_sub(1).map_or(self.base.index, |at| self.entries[at].index);
+        let index = last.min(below.back());
+        (index > Index::ZERO && self.term(index) == Some(term)).then_some(index)
     }
 
     /// Entries from `from` to `to`, both included, stopping before `bytes` are passed but never empty-handed.
     pub(crate) fn slice(&self, from: Index, to: Index, bytes: usize) -> Vec<Entry> {
         let Some(start) = self.offset(from) else { return Vec::new() };
-        let mut size = 0;
+        let mut all = 0;
         let mut slice = Vec::new();
         for entry in self.entries.range(start..) {
-            // A fixed part for each entry, so that a batch of empty commands is bounded too.
-            size += entry.payload.size() + 16;
-            if entry.index > to || (size > bytes && !slice.is_empty()) {
+            all += size(entry);
+            if entry.index > to || (all > bytes && !slice.is_empty()) {
                 break;
             }
             slice.push(entry.clone());
@@ -144,13 +157,17 @@ impl Log {
     /// Adds an entry that follows the last one.
     pub(crate) fn append(&mut self, entry: Entry) {
         debug_assert_eq!(entry.index, self.last().index.next());
+        self.bytes += size(&entry);
+        self.configurations.extend(configuration(&entry));
         self.entries.push_back(entry);
     }
 
     /// Drops the entries from `from` on.
     pub(crate) fn truncate(&mut self, from: Index) {
         let Some(offset) = self.offset(from) else { return };
+        self.bytes -= self.entries.range(offset..).map(size).sum::<usize>();
         self.entries.truncate(offset);
+        self.configurations.retain(|(index, _)| *index < from || *index == Index::ZERO);
         if self.handed >= from {
             self.cut = Some(self.cut.map_or(from, |cut| cut.min(from)));
             self.handed = from.back();
@@ -161,6 +178,8 @@ impl Log {
     /// Starts again from the leader's checkpoint.
     pub(crate) fn reset(&mut self, checkpoint: Checkpoint) {
         self.entries.clear();
+        self.bytes = 0;
+        self.configurations = vec![(Index::ZERO, checkpoint.configuration.clone())];
         self.base = checkpoint.last;
         self.handed = checkpoint.last.index;
         self.checkpoint = Some(checkpoint);
@@ -177,14 +196,60 @@ impl Log {
         }
     }
 
-    /// Takes a checkpoint made here; gives the new base if entries below it can go.
-    pub(crate) fn checkpoint_taken(&mut self, checkpoint: Checkpoint, keep: u64) -> Option<Index> {
-        let to = Index(checkpoint.last.index.0.saturating_sub(keep));
+    /// Takes a checkpoint made here. What is after `keep` stays in the log, up to so many bytes below the checkpoint;
+    /// gives the new base if entries can go.
+    pub(crate) fn checkpoint_taken(
+        &mut self,
+        checkpoint: Checkpoint,
+        keep: Index,
+        keep_bytes: usize,
+    ) -> Option<Index> {
+        let last = checkpoint.last.index;
         self.checkpoint = Some(checkpoint);
-        let offset = self.offset(to)?;
+        let mut offset = self.offset(last)?;
+        let mut kept = 0;
+        while self.entries[offset].index > keep {
+            kept += size(&self.entries[offset]);
+            if kept > keep_bytes {
+                break;
+            }
+            offset = offset.checked_sub(1)?;
+        }
         self.base = self.entries[offset].position();
-        self.entries.drain(..=offset);
-        Some(to)
+        self.bytes -= self.entries.drain(..=offset).map(|e| size(&e)).sum::<usize>();
+        // The newest at or below the base is the base's.
+        let below = self.configurations.partition_point(|(index, _)| *index <= self.base.index);
+        self.configurations.drain(..below - 1);
+        Some(self.base.index)
+    }
+
+    /// Bytes of the entries in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of the entries after `index`, up to and with `to`.
+    pub(crate) fn bytes_between(&self, index: Index, to: Index) -> usize {
+        let from = self.offset(index.next()).unwrap_or(self.entries.len());
+        let end = self.offset(to.next()).unwrap_or(self.entries.len());
+        self.entries.range(from..end.max(from)).map(size).sum()
+    }
+
+    /// The configuration in force, and where it stands.
+    pub(crate) fn configuration(&self) -> &(Index, Arc<Configuration>) {
+        &self.configurations[self.configurations.len() - 1]
+    }
+
+    /// The configuration that was in force at `index`, as far as this log goes back.
+    pub(crate) fn configuration_at(&self, index: Index) -> &Arc<Configuration> {
+        let after = self.configurations.partition_point(|(at, _)| *at <= index);
+        &self.configurations[after.saturating_sub(1)].1
+    }
+
+    /// Configurations in force or to be in force again if entries after `commit` are undone.
+    pub(crate) fn possible(&self, commit: Index) -> &[(Index, Arc<Configuration>)] {
+        let after = self.configurations.partition_point(|(at, _)| *at <= commit);
+        &self.configurations[after.saturating_sub(1)..]
     }
 
     /// Whether the disk differs from what is here.
@@ -212,6 +277,17 @@ impl Log {
     }
 }
 
+fn size(entry: &Entry) -> usize {
+    entry.payload.size() + OVERHEAD
+}
+
+fn configuration(entry: &Entry) -> Option<(Index, Arc<Configuration>)> {
+    match &entry.payload {
+        Payload::Configuration(configuration) => Some((entry.index, configuration.clone())),
+        _ => None,
+    }
+}
+
 /// Refuses what no run of this protocol can have left on a disk.
 fn check(stored: &Stored, base: Position) -> Result<(), Error> {
     let mut newest = Term::ZERO;
@@ -222,6 +298,9 @@ fn check(stored: &Stored, base: Position) -> Result<(), Error> {
         }
         if entry.term < newest || entry.term == Term::ZERO {
             return Err(Error::Stored("terms of entries fall"));
+        }
+        if let Payload::Configuration(configuration) = &entry.payload {
+            configuration.check().map_err(Error::Stored)?;
         }
         newest = entry.term;
         next = Some(entry.index.next());

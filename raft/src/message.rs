@@ -3,9 +3,12 @@
 //! Messages may be lost, repeated, delayed and reordered; the protocol needs nothing else of a network. How they are
 //! turned into bytes is `codec`'s business, when they are sent is the roles'.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use crate::ids::{Index, MemberId, Round, Term};
+use crate::configuration::Configuration;
+use crate::ids::{Index, MemberId, Round, Serial, Term};
 
 /// A place in the log together with the term of the entry there. Two logs that agree on a position agree on
 /// everything before it (the log matching property).
@@ -32,6 +35,9 @@ pub enum Payload {
     Noop,
     /// A command of the state machine.
     Command(Bytes),
+    /// The group from here on: in force at a member as soon as it stands in its log (section 6). The state machine does
+    /// not see it; the driver notes it for its checkpoints.
+    Configuration(Arc<Configuration>),
 }
 
 impl Payload {
@@ -41,6 +47,7 @@ impl Payload {
         match self {
             Self::Noop => 0,
             Self::Command(bytes) => bytes.len(),
+            Self::Configuration(configuration) => configuration.size(),
         }
     }
 }
@@ -64,12 +71,29 @@ impl Entry {
     }
 }
 
-/// The state machine as it was after the entry at `last`; stands for all entries up to it.
+/// Names the state machine as it was after the entry at `last`; it stands for all entries up to it. The bytes are the
+/// driver's: this room sees them only in passing, a chunk at a time. Two checkpoints that are equal have equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The last entry that it contains.
     pub last: Position,
-    /// The state machine's own encoding.
+    /// The newest configuration at or before `last`.
+    pub configuration: Arc<Configuration>,
+    /// Bytes of the encoding.
+    pub size: u64,
+    /// Of these bytes, by a function that all drivers of the group agree on; it tells two encodings of one state apart,
+    /// and a damaged copy from a sound one.
+    pub digest: u64,
+}
+
+/// A piece of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Of which one.
+    pub checkpoint: Checkpoint,
+    /// Where in its bytes the piece begins.
+    pub offset: u64,
+    /// The piece. Empty only for a checkpoint without any bytes.
     pub data: Bytes,
 }
 
@@ -103,6 +127,9 @@ pub enum Body {
     Vote {
         /// Where the sender's log ends.
         last: Position,
+        /// The leader itself asked the sender to take over: that the leader is heard is no reason to refuse (thesis,
+        /// section 4.2.3).
+        transfer: bool,
     },
     /// The answer to [`Body::Vote`].
     VoteReply {
@@ -111,10 +138,45 @@ pub enum Body {
     },
     /// AppendEntries; without entries it is the heartbeat.
     Append(Append),
-    /// The answer to [`Body::Append`] and to [`Body::Install`].
+    /// The answer to [`Body::Append`], and to the last [`Body::Install`] of a checkpoint.
     AppendReply(AppendReply),
-    /// InstallSnapshot, here called a checkpoint.
+    /// InstallSnapshot, here called a checkpoint: one chunk of it.
     Install(Install),
+    /// How much of a checkpoint has arrived.
+    InstallReply(InstallReply),
+    /// "Campaign now": the leader hands leadership on to one that has its whole log (thesis, section 3.10).
+    TimeoutNow,
+    /// A follower asks which index its readers must wait for (thesis, section 6.4).
+    ReadIndex {
+        /// Names the question; no two of one member are equal, not even across its restarts.
+        serial: Serial,
+        /// How the leader is to make sure that it still leads.
+        mode: ReadMode,
+    },
+    /// The answer to [`Body::ReadIndex`].
+    ReadIndexReply {
+        /// As in the question.
+        serial: Serial,
+        /// Where the state machine must be; `None` if the leader could not find out.
+        index: Option<Index>,
+    },
+    /// To a member that was emptied: a majority without it has committed an entry that was made after its return, so it
+    /// may vote again.
+    Rebuilt {
+        /// That entry.
+        upto: Index,
+        /// The life that is meant, as its answers named it.
+        life: Serial,
+    },
+}
+
+/// How a leader makes sure that it still leads when it answers a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReadMode {
+    /// By a round of answers from a majority (ReadIndex). Needs no clock.
+    Quorum,
+    /// By its lease, if it has one, and else by a round. Needs clocks that keep to [`Config::drift`](crate::Config).
+    Lease,
 }
 
 /// AppendEntries.
@@ -130,13 +192,15 @@ pub struct Append {
     pub round: Round,
 }
 
-/// The answer to an append or to a checkpoint.
+/// The answer to an append or to a whole checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppendReply {
     /// The round of the message that is answered.
     pub round: Round,
     /// Whether it fitted.
     pub outcome: Outcome,
+    /// The sender was emptied, and takes no part in any majority until it is told that it may; this names its life.
+    pub rebuilding: Option<Serial>,
 }
 
 /// Whether an append fitted the follower's log.
@@ -165,11 +229,26 @@ pub struct Conflict {
     pub first: Index,
 }
 
-/// InstallSnapshot, whole.
+/// InstallSnapshot, one chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Install {
-    /// What the follower is to start from.
-    pub checkpoint: Checkpoint,
+    /// A piece of what the follower is to start from. With no data it only asks how far the follower is.
+    pub chunk: Chunk,
     /// As in [`Append::round`].
     pub round: Round,
+}
+
+/// How much of a checkpoint is on the follower's stable storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallReply {
+    /// As in [`AppendReply::round`].
+    pub round: Round,
+    /// The last entry of the checkpoint that this is about.
+    pub last: Position,
+    /// Its digest.
+    pub digest: u64,
+    /// Bytes from its beginning.
+    pub received: u64,
+    /// The chunk that is answered did not follow the bytes before it: go on from `received`.
+    pub again: bool,
 }

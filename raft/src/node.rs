@@ -12,15 +12,18 @@ use bytes::Bytes;
 use crate::Error;
 use crate::candidate::Candidate;
 use crate::config::Config;
+use crate::configuration::Configuration;
 use crate::dice::Dice;
-use crate::effect::{Effect, Event, FollowerStatus, HardState, Persist, Role, Status, Stored};
+use crate::effect::{Effect, Event, HardState, Persist, Refusal, Stored};
 use crate::follower::Follower;
-use crate::ids::{Index, MemberId, Sequence, Term, Ticket};
+use crate::ids::{Index, MemberId, Sequence, Serial, Term, Ticket};
+use crate::incoming::Incoming;
 use crate::leader::Leader;
 use crate::log::Log;
 use crate::message::{Body, Entry, Message, Payload};
 use crate::outbox::Outbox;
 use crate::quorum::Voters;
+use crate::status::{FollowerStatus, Role, Status};
 
 /// Entries in one [`Effect::Apply`], so that a long log does not become one long step.
 const APPLY: u64 = 1024;
@@ -34,7 +37,10 @@ pub(crate) enum State {
 /// One member of a group.
 pub struct Node {
     pub(crate) config: Config,
+    /// Those of the configuration in force; see `reconfigure`.
     pub(crate) voters: Voters,
+    /// Where that configuration stands.
+    pub(crate) configured: Index,
     dice: Dice,
     pub(crate) now: Duration,
     begun: bool,
@@ -45,6 +51,13 @@ pub struct Node {
     pub(crate) commit: Index,
     pub(crate) applied: Index,
     pub(crate) state: State,
+    /// A checkpoint that a leader sends.
+    pub(crate) incoming: Option<Incoming>,
+    /// When a leader, of whatever term, was last heard: for a while no other gets a vote (thesis, 4.2.3). Outlives a
+    /// change of term, because a leader's lease rests on it.
+    pub(crate) heard: Option<Duration>,
+    /// Names this life to others while it is rebuilt, and then its questions.
+    pub(crate) serial: Serial,
     /// When a follower or candidate campaigns.
     pub(crate) due: Duration,
     pub(crate) outbox: Outbox,
@@ -52,18 +65,24 @@ pub struct Node {
 }
 
 impl Node {
-    /// A member that starts from what its disk holds.
+    /// A member that starts from what its disk holds. The seed must be another one at each start: with it go the names
+    /// that tell one life of a member from the next.
     ///
     /// # Errors
     /// [`Error::Config`] if the settings make no sense, [`Error::Stored`] if no run can have left such a state.
     pub fn new(config: Config, seed: u64, stored: Stored) -> Result<Self, Error> {
         config.check()?;
         let hard = stored.hard;
-        let log = Log::new(stored)?;
+        let partial = stored.partial.clone();
+        let log = Log::new(stored, Configuration::of(config.voters.clone()))?;
+        let (configured, configuration) = log.configuration();
+        // Members are often given the same seed; their timeouts must differ.
+        let mut dice = Dice::new(seed ^ config.id.0.rotate_left(32));
         Ok(Self {
-            voters: Voters::new(config.voters.clone()),
-            // Members are often given the same seed; their timeouts must differ.
-            dice: Dice::new(seed ^ config.id.0.rotate_left(32)),
+            configured: *configured,
+            voters: Voters::new(configuration),
+            serial: Serial(dice.roll()),
+            dice,
             now: Duration::ZERO,
             begun: false,
             halted: false,
@@ -73,6 +92,8 @@ impl Node {
             applied: log.checkpointed(),
             log,
             state: State::Follower(Follower::default()),
+            incoming: partial.map(|(checkpoint, received)| Incoming::resumed(checkpoint, received)),
+            heard: None,
             due: Duration::ZERO,
             outbox: Outbox::default(),
             told: (hard.term, Role::Follower { leader: None }),
@@ -93,8 +114,19 @@ impl Node {
             Event::Received(message) => self.receive(message),
             Event::Persisted(sequence) => self.persisted(sequence),
             Event::Propose { ticket, command } => self.propose(ticket, command),
-            Event::Read { ticket } => self.read(ticket),
-            Event::CheckpointTaken { index, data } => self.checkpoint_taken(index, data),
+            Event::Read { ticket, .. } => self.read(ticket),
+            Event::Change { ticket, .. } => {
+                let (leader, why) = (self.leader(), Refusal::NotReady);
+                self.outbox.push(Effect::ChangeRefused { ticket, leader, why });
+            }
+            Event::Transfer { ticket, .. } => {
+                let (leader, why) = (self.leader(), Refusal::NotReady);
+                self.outbox.push(Effect::TransferRefused { ticket, leader, why });
+            }
+            Event::CheckpointTaken(checkpoint) => self.checkpoint_taken(checkpoint),
+            Event::ChunkRead { to, chunk } => self.chunk_read(to, chunk),
+            Event::ChunkGone { to, checkpoint } => self.chunk_gone(to, &checkpoint),
+            Event::CheckpointDamaged(checkpoint) => self.checkpoint_damaged(&checkpoint),
             Event::Wake => self.wake(),
         }
         self.tell_role();
@@ -119,8 +151,8 @@ impl Node {
             _ if !self.begun => Some(Duration::ZERO),
             State::Leader(leader) => leader.deadline(self),
             // Alone it leads as soon as its own vote is stored.
-            _ if self.voters.alone() => None,
-            _ => Some(self.due),
+            _ if self.alone() => None,
+            _ => self.may_campaign().then_some(self.due),
         }
     }
 
@@ -131,10 +163,18 @@ impl Node {
             State::Leader(leader) => leader
                 .progress
                 .iter()
-                .map(|(id, p)| FollowerStatus { id: *id, matched: p.matched, next: p.next })
+                .map(|(id, p)| FollowerStatus {
+                    id: *id,
+                    voter: self.voters.contains(*id),
+                    matched: p.matched,
+                    next: p.next,
+                    chunks: p.chunks(),
+                    rebuilding: p.rebuilding.is_some(),
+                })
                 .collect(),
             _ => Vec::new(),
         };
+        let (configured, configuration) = self.log.configuration();
         Status {
             id: self.config.id,
             term: self.hard.term,
@@ -145,6 +185,13 @@ impl Node {
             last: self.log.last().index,
             stable: self.log.stable(),
             checkpoint: self.log.checkpointed(),
+            log_bytes: self.log.bytes(),
+            configuration: configuration.clone(),
+            configured: *configured,
+            rebuilding: self.hard.rebuilding,
+            lease: false,
+            transfer: None,
+            changing: false,
             followers,
         }
     }
@@ -162,10 +209,35 @@ impl Node {
 
     fn begin(&mut self) {
         self.begun = true;
-        if self.voters.alone() {
+        if self.hard.term > Term::ZERO {
+            // It may have heard a leader a moment before it stopped.
+            self.heard = Some(self.now);
+        }
+        if self.alone() {
             self.campaign();
         } else {
             self.arm();
+        }
+    }
+
+    /// Whether it needs nobody else to lead.
+    pub(crate) fn alone(&self) -> bool {
+        self.voters.alone(self.config.id) && !self.hard.rebuilding
+    }
+
+    /// Whether this member may lead: it votes in the configuration in force, or in the one that comes back if that is
+    /// undone. A member that is being removed is sometimes the only one with a log that can win (thesis, 4.2.2).
+    pub(crate) fn may_campaign(&self) -> bool {
+        let possible = self.log.possible(self.commit);
+        !self.hard.rebuilding && possible.iter().any(|(_, c)| c.votes(self.config.id))
+    }
+
+    /// The log changed: perhaps another configuration is in force.
+    pub(crate) fn reconfigure(&mut self) {
+        let (configured, configuration) = self.log.configuration();
+        if *configured != self.configured || *configured == Index::ZERO {
+            self.configured = *configured;
+            self.voters = Voters::new(configuration);
         }
     }
 
@@ -201,13 +273,17 @@ impl Node {
 
     fn receive(&mut self, message: Message) {
         let Message { from, to, term, body } = message;
-        if to != self.config.id || from == to || !self.voters.contains(from) {
+        // Whoever it is: a member that lags may not know the newest group yet (section 6). Whose vote counts is decided
+        // where votes are counted.
+        if to != self.config.id || from == to {
             return;
         }
         match body {
             Body::PreVote { last } => return self.pre_vote_asked(from, term, last),
             // A member that cannot hear the leader must not depose one that others hear (thesis, 4.2.3).
-            Body::Vote { .. } if term > self.hard.term && self.hears_leader() => return,
+            Body::Vote { transfer: false, .. } if term >= self.hard.term && self.hears_leader() => {
+                return;
+            }
             _ => {}
         }
         if term > self.hard.term {
@@ -223,21 +299,25 @@ impl Node {
         match body {
             Body::PreVote { .. } => {}
             Body::PreVoteReply { granted } => self.pre_vote_answered(from, term, granted),
-            Body::Vote { last } => self.vote_asked(from, last),
+            Body::Vote { last, .. } => self.vote_asked(from, last),
             Body::VoteReply { granted } => self.vote_answered(from, granted),
             Body::Append(append) => self.append_asked(from, append),
             Body::AppendReply(reply) => self.append_answered(from, &reply),
             Body::Install(install) => self.install_asked(from, install),
+            Body::InstallReply(reply) => self.install_answered(from, &reply),
+            Body::TimeoutNow
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. }
+            | Body::Rebuilt { .. } => {}
         }
     }
 
     /// Becomes a follower, in this term or a newer one, and gives up what only a leader can answer.
     pub(crate) fn follow(&mut self, term: Term, leader: Option<MemberId>) {
         if term > self.hard.term {
-            self.set_hard(HardState { term, vote: None });
+            self.set_hard(HardState { term, vote: None, ..self.hard });
         }
-        let heard = leader.map(|_| self.now);
-        let old = std::mem::replace(&mut self.state, State::Follower(Follower { leader, heard }));
+        let old = std::mem::replace(&mut self.state, State::Follower(Follower { leader }));
         match old {
             State::Leader(old) => {
                 for ticket in old.reads.abandon() {
@@ -258,7 +338,12 @@ impl Node {
 
     /// What a message depends on that speaks of everything this node has in memory.
     pub(crate) fn need_all(&self) -> Sequence {
-        self.outbox.need(self.hard_dirty || self.log.dirty())
+        self.outbox.need(self.dirty())
+    }
+
+    fn dirty(&self) -> bool {
+        let chunks = self.incoming.as_ref().is_some_and(Incoming::dirty);
+        self.hard_dirty || self.log.dirty() || chunks
     }
 
     /// What a message depends on that speaks of term and vote only.
@@ -288,6 +373,7 @@ impl Node {
             return;
         }
         self.log.persisted(sequence);
+        self.install_stored();
         match self.state {
             State::Follower(_) => {}
             State::Candidate(_) => self.own_vote_stored(),
@@ -298,7 +384,7 @@ impl Node {
     fn propose(&mut self, ticket: Ticket, command: Bytes) {
         if !matches!(self.state, State::Leader(_)) {
             let leader = self.leader();
-            self.outbox.push(Effect::ProposalRefused { ticket, leader });
+            self.outbox.push(Effect::ProposalRefused { ticket, leader, why: Refusal::NotLeader });
             return;
         }
         let index = self.log.last().index.next();
@@ -319,7 +405,7 @@ impl Node {
     fn wake(&mut self) {
         match self.state {
             State::Leader(_) => self.leader_wake(),
-            _ if self.voters.alone() || self.now < self.due => {}
+            _ if self.alone() || self.now < self.due || !self.may_campaign() => {}
             _ => self.pre_campaign(),
         }
     }
@@ -329,10 +415,11 @@ impl Node {
         // Before the persist: a leader may send while it writes (thesis, 10.2.1), since it counts itself only when
         // its own write is done.
         self.replicate();
-        if self.hard_dirty || self.log.dirty() {
+        if self.dirty() {
             let mut persist =
                 Persist { sequence: self.outbox.issue(self.hard_dirty), ..Persist::default() };
             persist.hard = std::mem::take(&mut self.hard_dirty).then_some(self.hard);
+            persist.chunks = self.incoming.as_mut().map(Incoming::hand_out).unwrap_or_default();
             self.log.hand_out(&mut persist);
             self.outbox.push(Effect::Persist(persist));
         }

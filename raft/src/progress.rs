@@ -1,14 +1,16 @@
 //! What a leader knows of one follower, and what it sends next.
 //!
 //! Three modes: *probe* (one append at a time until one fits), *stream* (appends in flight up to a window, `next` moves
-//! on as they leave), *install* (the follower needs what only the checkpoint has). Commitment is not decided here.
+//! on as they leave), *install* (the follower needs what only the checkpoint has, see `sending`). Commitment is not
+//! decided here.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::ids::{Index, Round};
+use crate::ids::{Index, Round, Serial};
 use crate::log::Log;
-use crate::message::{Append, Body, Conflict, Install, Position};
+use crate::message::{Append, Body, Checkpoint, Chunk, Conflict, InstallReply, Position};
+use crate::sending::{Read, Sending};
 
 #[derive(Debug)]
 pub(crate) enum Mode {
@@ -20,9 +22,7 @@ pub(crate) enum Mode {
         /// The last index of each append in flight.
         flights: VecDeque<Index>,
     },
-    Install {
-        sent: Duration,
-    },
+    Install(Sending),
 }
 
 #[derive(Debug)]
@@ -34,6 +34,10 @@ pub(crate) struct Progress {
     pub(crate) heard: Duration,
     /// The newest quorum round that it answered.
     pub(crate) round: Round,
+    /// It said that it was emptied: the name of its life, and an entry made since.
+    pub(crate) rebuilding: Option<(Serial, Index)>,
+    /// It is no member any more, and is told so until then.
+    pub(crate) leaves: Option<Duration>,
 }
 
 /// What is the same for all followers at one moment.
@@ -44,8 +48,16 @@ pub(crate) struct View<'a> {
     pub(crate) round: Round,
     pub(crate) batch_bytes: usize,
     pub(crate) window: usize,
-    /// How long an unanswered checkpoint is waited for.
+    pub(crate) chunk_bytes: u64,
+    pub(crate) chunk_window: u64,
+    /// How long an unanswered chunk is waited for.
     pub(crate) patience: Duration,
+}
+
+/// What a leader does next for a follower.
+pub(crate) enum Next {
+    Say(Body),
+    Read(Read),
 }
 
 impl View<'_> {
@@ -68,11 +80,13 @@ impl Progress {
             mode: Mode::Probe { asked: false },
             heard: now,
             round: Round::ZERO,
+            rebuilding: None,
+            leaves: None,
         }
     }
 
-    /// The next message that carries something, if one may be sent now.
-    pub(crate) fn send(&mut self, view: &View<'_>) -> Option<Body> {
+    /// The next thing that carries something, if it may be done now.
+    pub(crate) fn send(&mut self, view: &View<'_>) -> Option<Next> {
         if self.next <= view.log.base().index {
             return self.install(view);
         }
@@ -88,24 +102,22 @@ impl Progress {
                     self.next = append.entries.last().map_or(self.next, |e| e.index.next());
                     flights.push_back(self.next.back());
                 }
-                Some(body)
+                Some(Next::Say(body))
             }
-            Mode::Probe { .. } | Mode::Install { .. } => {
+            Mode::Probe { .. } | Mode::Install(_) => {
                 self.mode = Mode::Probe { asked: true };
-                view.append(self.next.back(), true)
+                view.append(self.next.back(), true).map(Next::Say)
             }
         }
     }
 
-    fn install(&mut self, view: &View<'_>) -> Option<Body> {
-        if let Mode::Install { sent } = self.mode
-            && view.now < sent + view.patience
-        {
-            return None;
+    fn install(&mut self, view: &View<'_>) -> Option<Next> {
+        if !matches!(self.mode, Mode::Install(_)) {
+            let checkpoint = view.log.checkpoint()?.clone();
+            self.mode = Mode::Install(Sending::new(checkpoint, view.now));
         }
-        let checkpoint = view.log.checkpoint()?.clone();
-        self.mode = Mode::Install { sent: view.now };
-        Some(Body::Install(Install { checkpoint, round: view.round }))
+        let Mode::Install(sending) = &mut self.mode else { return None };
+        sending.send(view)
     }
 
     /// A message that carries nothing but the leader's claim, its commit index and its round. It also asks whether
@@ -126,11 +138,17 @@ impl Progress {
             }
             // An answer to something older says nothing of the question now open.
             Mode::Probe { .. } => after >= self.next,
-            Mode::Install { .. } => self.matched >= base,
+            Mode::Install(_) => self.matched >= base,
         };
         if answers {
             self.next = after;
             self.mode = Mode::Stream { flights: VecDeque::new() };
+        } else if let Mode::Install(sending) = &self.mode
+            && self.matched >= sending.checkpoint().last.index
+        {
+            // It has the one that was sent, and needs a newer one already.
+            self.next = after;
+            self.mode = Mode::Probe { asked: false };
         }
     }
 
@@ -139,7 +157,7 @@ impl Progress {
         let open = match self.mode {
             Mode::Stream { .. } => prev > self.matched,
             Mode::Probe { .. } => prev == self.next.back(),
-            Mode::Install { .. } => false,
+            Mode::Install(_) => false,
         };
         if !open {
             return;
@@ -151,5 +169,43 @@ impl Progress {
         let end = log.last().index.next();
         self.next = hint.min(prev).min(end).max(self.matched.next());
         self.mode = Mode::Probe { asked: false };
+    }
+
+    /// How far the follower is with the checkpoint that it is sent.
+    pub(crate) fn received(&mut self, reply: &InstallReply, now: Duration) {
+        if let Mode::Install(sending) = &mut self.mode {
+            sending.received(reply, now);
+        }
+    }
+
+    /// Bytes of a checkpoint that it has, and of how many.
+    pub(crate) fn chunks(&self) -> Option<(u64, u64)> {
+        match &self.mode {
+            Mode::Install(sending) => Some(sending.done()),
+            _ => None,
+        }
+    }
+
+    /// Whether a chunk that was read is still to be sent.
+    pub(crate) fn awaits(&mut self, chunk: &Chunk) -> bool {
+        matches!(&self.mode, Mode::Install(sending) if sending.awaits(chunk))
+    }
+
+    /// The checkpoint that is being sent is no more.
+    pub(crate) fn gone(&mut self, gone: &Checkpoint, newest: Option<&Checkpoint>, now: Duration) {
+        if let Mode::Install(sending) = &mut self.mode
+            && sending.checkpoint() == gone
+            && let Some(newest) = newest.filter(|newest| *newest != gone)
+        {
+            *sending = Sending::new(newest.clone(), now);
+        }
+    }
+
+    /// The end of the checkpoint that travels, while it makes progress.
+    pub(crate) fn sending(&self, now: Duration) -> Option<Index> {
+        match &self.mode {
+            Mode::Install(sending) if sending.moves(now) => Some(sending.checkpoint().last.index),
+            _ => None,
+        }
     }
 }

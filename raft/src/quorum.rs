@@ -1,43 +1,45 @@
 //! Who votes, and what a majority of them agrees on.
 //!
-//! Every "a majority has ..." of the protocol goes through [`Voters::agreed`], so that a change of the group (joint
-//! consensus) has one place to be made. Knows nothing of logs or roles.
+//! Every "a majority has ..." of the protocol goes through [`Voters::agreed`], so that joint consensus (section 6: both
+//! majorities, the old and the new) has one place. Knows nothing of logs or roles.
 
+use crate::configuration::Configuration;
 use crate::ids::MemberId;
 
-/// The voting members of a group.
+/// The voting members of a group, in the order of their ids, so that no behaviour depends on how a configuration was
+/// written.
 #[derive(Clone, Debug)]
 pub(crate) struct Voters {
-    members: Vec<MemberId>,
+    voters: Vec<MemberId>,
+    /// Empty, unless the group changes.
+    outgoing: Vec<MemberId>,
 }
 
 impl Voters {
-    /// Members in the order of their ids, so that no behaviour depends on how a configuration was written.
-    pub(crate) fn new(mut members: Vec<MemberId>) -> Self {
-        members.sort_unstable();
-        Self { members }
+    pub(crate) fn new(configuration: &Configuration) -> Self {
+        let Configuration { voters, outgoing, .. } = configuration.clone();
+        Self { voters, outgoing }
     }
 
     pub(crate) fn contains(&self, id: MemberId) -> bool {
-        self.members.binary_search(&id).is_ok()
+        self.voters.binary_search(&id).is_ok() || self.outgoing.binary_search(&id).is_ok()
     }
 
-    /// Whether there is nobody else to ask.
-    pub(crate) fn alone(&self) -> bool {
-        self.members.len() == 1
+    /// Whether `id` needs nobody else.
+    pub(crate) fn alone(&self, id: MemberId) -> bool {
+        self.voters == [id] && self.outgoing.is_empty()
     }
 
-    /// All but `id`.
+    /// All but `id`, each once.
     pub(crate) fn others(&self, id: MemberId) -> impl Iterator<Item = MemberId> + '_ {
-        self.members.iter().copied().filter(move |m| *m != id)
+        let only_old = self.outgoing.iter().filter(|m| self.voters.binary_search(m).is_err());
+        self.voters.iter().chain(only_old).copied().filter(move |m| *m != id)
     }
 
-    /// The largest value that a majority has reached.
-    pub(crate) fn agreed<T: Ord>(&self, value: impl Fn(MemberId) -> T) -> T {
-        let mut values: Vec<T> = self.members.iter().map(|m| value(*m)).collect();
-        values.sort_unstable();
-        let minority = (values.len() - 1) / 2;
-        values.swap_remove(minority)
+    /// The largest value that a majority has reached, of the old and of the new group. Nobody agrees on nothing.
+    pub(crate) fn agreed<T: Ord + Default>(&self, value: impl Fn(MemberId) -> T) -> T {
+        let new = majority(&self.voters, &value);
+        if self.outgoing.is_empty() { new } else { new.min(majority(&self.outgoing, &value)) }
     }
 
     /// Whether a majority says yes.
@@ -46,12 +48,27 @@ impl Voters {
     }
 }
 
+fn majority<T: Ord + Default>(members: &[MemberId], value: impl Fn(MemberId) -> T) -> T {
+    let mut values: Vec<T> = members.iter().map(|m| value(*m)).collect();
+    let Some(minority) = values.len().checked_sub(1).map(|most| most / 2) else {
+        return T::default();
+    };
+    values.sort_unstable();
+    values.swap_remove(minority)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn voters(n: u64) -> Voters {
-        Voters::new((1..=n).map(MemberId).collect())
+        Voters::new(&Configuration::of((1..=n).map(MemberId).collect()))
+    }
+
+    fn joint(voters: &[u64], outgoing: &[u64]) -> Voters {
+        let ids = |list: &[u64]| list.iter().copied().map(MemberId).collect();
+        let (voters, outgoing) = (ids(voters), ids(outgoing));
+        Voters::new(&Configuration { voters, outgoing, ..Configuration::default() })
     }
 
     #[test]
@@ -69,5 +86,22 @@ mod tests {
         assert_eq!(voters(5).agreed(|m| m.0 * 10), 30);
         assert_eq!(voters(4).agreed(|m| m.0 * 10), 20);
         assert_eq!(voters(1).agreed(|m| m.0 * 10), 10);
+    }
+
+    #[test]
+    fn a_joint_group_needs_both_majorities() {
+        let group = joint(&[3, 4, 5], &[1, 2, 3]);
+        assert!(!group.carried(|m| m.0 >= 3), "the new majority alone");
+        assert!(!group.carried(|m| m.0 <= 3), "the old majority alone");
+        assert!(group.carried(|m| [2, 3, 4].contains(&m.0)));
+        assert_eq!(group.agreed(|m| m.0), 2);
+        let others: Vec<u64> = group.others(MemberId(3)).map(|m| m.0).collect();
+        assert_eq!(others, [4, 5, 1, 2]);
+    }
+
+    #[test]
+    fn nobody_agrees_on_nothing() {
+        assert!(!voters(0).carried(|_| true));
+        assert_eq!(voters(0).agreed(|m| m.0), 0);
     }
 }

@@ -4,6 +4,8 @@
 //! others are what came out. `UPDATE=1 cargo test -p plumeria-raft --test scripts` writes them anew; read the diff.
 #![expect(clippy::disallowed_methods, reason = "tests read and write their scripts")]
 
+#[path = "script/actor.rs"]
+mod actor;
 #[path = "script/stage.rs"]
 mod stage;
 #[path = "script/words.rs"]

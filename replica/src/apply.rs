@@ -11,11 +11,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use raft::{Checkpoint, Entry, Event, Payload, Position};
+use raft::{Checkpoint, Configuration, Entry, Event, Payload, Position};
 use wire::NodeId;
 
 use crate::{
-    checkpoint::CheckpointFile,
+    checkpoint::{CheckpointFile, digest},
     command::Command,
     driver::{Reply, Shared, Waiter},
     error::{Error, REBUILD},
@@ -50,6 +50,8 @@ pub(crate) struct Machine<M> {
     pub(crate) machine: M,
     pub(crate) sessions: Sessions,
     pub(crate) applied: Position,
+    /// The group as of the last entry applied.
+    configuration: Arc<Configuration>,
     pub(crate) file: CheckpointFile,
     entries: u64,
     bytes: usize,
@@ -64,16 +66,20 @@ enum Answer {
 }
 
 impl<M> Machine<M> {
-    pub(crate) fn new(machine: M, file: CheckpointFile) -> Self {
+    pub(crate) fn new(machine: M, configuration: Arc<Configuration>, file: CheckpointFile) -> Self {
         let (sessions, applied) = (Sessions::default(), Position::default());
-        Self { machine, sessions, applied, file, entries: 0, bytes: 0, writing: Arc::default() }
+        let writing = Arc::default();
+        Self { machine, sessions, applied, configuration, file, entries: 0, bytes: 0, writing }
     }
 }
 
 impl<M: StateMachine> Machine<M> {
     /// Takes over sessions and state from a checkpoint.
-    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Damaged> {
-        let mut bytes = checkpoint.data.clone();
+    pub(crate) fn restore(
+        &mut self,
+        checkpoint: &Checkpoint,
+        mut bytes: Bytes,
+    ) -> Result<(), Damaged> {
         if bytes.len() < 8 {
             return Err(Damaged("the checkpoint is cut off".to_owned()));
         }
@@ -85,6 +91,7 @@ impl<M: StateMachine> Machine<M> {
         self.sessions = Sessions::decode(sessions).map_err(|odd| Damaged(odd.to_owned()))?;
         self.machine.restore(&mut bytes.reader())?;
         self.applied = checkpoint.last;
+        self.configuration = checkpoint.configuration.clone();
         (self.entries, self.bytes) = (0, 0);
         Ok(())
     }
@@ -93,7 +100,14 @@ impl<M: StateMachine> Machine<M> {
     fn apply(&mut self, entry: &Entry) -> Result<Option<Outcome>, Error> {
         self.applied = entry.position();
         self.entries += 1;
-        let Payload::Command(command) = &entry.payload else { return Ok(None) };
+        let command = match &entry.payload {
+            Payload::Noop => return Ok(None),
+            Payload::Configuration(configuration) => {
+                self.configuration = configuration.clone();
+                return Ok(None);
+            }
+            Payload::Command(command) => command,
+        };
         self.bytes += command.len();
         let index = entry.index;
         let Self { machine, sessions, .. } = self;
@@ -191,7 +205,10 @@ impl<M: StateMachine> Shared<M> {
                 }
             }
             Step::Restore(checkpoint) => {
-                machine.restore(&checkpoint).map_err(|damaged| {
+                let (_, data) = machine.file.read()?.ok_or_else(|| {
+                    Error::Refused("the leader's checkpoint is not on the disk".to_owned())
+                })?;
+                machine.restore(&checkpoint, data).map_err(|damaged| {
                     Error::Refused(format!("the leader's checkpoint: {damaged}; {REBUILD}"))
                 })?;
             }
@@ -222,16 +239,18 @@ impl<M: StateMachine> Shared<M> {
         }
         (machine.entries, machine.bytes) = (0, 0);
         let (last, encode) = (machine.applied, machine.checkpoint());
+        let configuration = machine.configuration.clone();
         let (file, writing) = (machine.file.clone(), machine.writing.clone());
         let shared = self.itself.upgrade()?;
         Some(Box::new(move || {
             let encoded = encode().map_err(|error| Error::Refused(error.to_string()));
             let written = encoded.and_then(|data| {
-                let checkpoint = Checkpoint { last, data };
-                file.write(&checkpoint).map(|()| checkpoint.data)
+                let (size, digest) = (data.len() as u64, digest(&data));
+                let checkpoint = Checkpoint { last, configuration, size, digest };
+                file.write(&checkpoint, &data).map(|()| checkpoint)
             });
             match written {
-                Ok(data) => shared.event(Event::CheckpointTaken { index: last.index, data }),
+                Ok(checkpoint) => shared.event(Event::CheckpointTaken(checkpoint)),
                 Err(error) => shared.stop(&error.to_string()),
             }
             writing.store(false, Ordering::Release);

@@ -13,12 +13,13 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raft::{Effect, Event, Index, Message, Node, Term, Ticket};
+use raft::{Chunk, Effect, Event, Index, Message, Node, ReadMode, Term, Ticket};
 use tokio::sync::{Notify, oneshot, watch};
 use world::{Time, World};
 
 use crate::{
     apply::{Machine, Step},
+    checkpoint::CheckpointFile,
     command::Command,
     config::{GroupConfig, node},
     error::Error,
@@ -38,6 +39,7 @@ pub(crate) struct Shared<M> {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) core: Mutex<Core>,
     pub(crate) writer: Writer,
+    pub(crate) file: CheckpointFile,
     /// What is to be done with the machine, in order.
     pub(crate) steps: Mutex<VecDeque<Step>>,
     pub(crate) machine: Mutex<Machine<M>>,
@@ -121,7 +123,7 @@ impl<M: StateMachine> Shared<M> {
         self.with_core(|core| {
             let ticket = core.ticket();
             core.reads.insert(ticket, reply);
-            core.node.handle(self.now(), Event::Read { ticket });
+            core.node.handle(self.now(), Event::Read { ticket, mode: ReadMode::Quorum });
         });
     }
 
@@ -191,7 +193,16 @@ impl<M: StateMachine> Shared<M> {
                     steps.extend(before.map(|waiter| Step::Lost(waiter.reply)));
                 }
             }
-            Effect::ProposalRefused { ticket, leader } => {
+            Effect::ReadChunk { to, checkpoint, offset, limit } => {
+                let event = match self.file.chunk(&checkpoint, offset, limit) {
+                    Some(data) => {
+                        Event::ChunkRead { to, chunk: Chunk { checkpoint, offset, data } }
+                    }
+                    None => Event::ChunkGone { to, checkpoint },
+                };
+                core.node.handle(self.now(), event);
+            }
+            Effect::ProposalRefused { ticket, leader, .. } => {
                 if let Some(reply) = core.proposals.remove(&ticket) {
                     steps.push(Step::Refused(reply, leader.map(node)));
                 }
@@ -214,7 +225,11 @@ impl<M: StateMachine> Shared<M> {
                     raft::Role::Leader { ready } => Role::Leader { term, ready },
                 }));
             }
-            Effect::Halted(_) => {}
+            Effect::Halted(_)
+            | Effect::Changed { .. }
+            | Effect::ChangeRefused { .. }
+            | Effect::Transferred { .. }
+            | Effect::TransferRefused { .. } => {}
         }
     }
 

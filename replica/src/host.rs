@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
-use raft::{Event, Index, Node, Stored};
+use raft::{Configuration, Event, Index, Node, Stored};
 use tokio::sync::{Notify, oneshot, watch};
 use world::{Disk, OpenMode, Time, World};
 
@@ -22,7 +22,7 @@ use crate::{
     config::GroupConfig,
     driver::{Core, Shared},
     error::Error,
-    log::{Log, Owner},
+    log::{Log, Owner, Recovered},
     machine::StateMachine,
     session::{Caller, ClientId, LogTime},
     status::{Role, Status},
@@ -53,6 +53,8 @@ struct Opened {
     log: Log,
     file: CheckpointFile,
     stored: Stored,
+    /// The bytes of the checkpoint.
+    data: Bytes,
 }
 
 impl<M: StateMachine> Host<M> {
@@ -69,10 +71,11 @@ impl<M: StateMachine> Host<M> {
     ) -> Result<Self, Error> {
         let (disk, settings) = (world.disk.clone(), config.clone());
         let opened = read_directory(world, disk, settings).await?;
-        let Opened { log, file, stored } = opened;
-        let mut machine = Machine::new(machine, file.clone());
+        let Opened { log, file, stored, data } = opened;
+        let first = Arc::new(Configuration::of(config.raft().voters));
+        let mut machine = Machine::new(machine, first, file.clone());
         if let Some(checkpoint) = &stored.checkpoint {
-            machine.restore(checkpoint).map_err(|damaged| Error::Damaged {
+            machine.restore(checkpoint, data).map_err(|damaged| Error::Damaged {
                 path: config.dir.join("checkpoint").display().to_string(),
                 reason: damaged.to_string(),
             })?;
@@ -85,6 +88,7 @@ impl<M: StateMachine> Host<M> {
             transport: transport.clone(),
             core: Mutex::new(Core::new(node)),
             writer: writer::Writer::default(),
+            file: file.clone(),
             steps: Mutex::default(),
             role: watch::Sender::new(Role::Follower { leader: None }),
             applied: watch::Sender::new(machine.applied.index),
@@ -259,12 +263,13 @@ async fn read_directory(
     let work = move || {
         let owner = Owner { cluster: config.cluster, group: config.group, node: config.me };
         let file = CheckpointFile::new(&disk, &config.dir, owner);
-        let checkpoint = file.read()?;
+        let (checkpoint, data) = file.read()?.unzip();
         let covered = checkpoint.as_ref().map(|checkpoint| checkpoint.last);
         let (mut log, recovered) = Log::open(&disk, &config.dir, owner, covered)?;
         log.hold(lock);
-        let stored = Stored { hard: recovered.hard, checkpoint, entries: recovered.entries };
-        Ok(Opened { log, file, stored })
+        let Recovered { hard, entries } = recovered;
+        let stored = Stored { hard, checkpoint, entries, partial: None };
+        Ok(Opened { log, file, stored, data: data.unwrap_or_default() })
     };
     world.blocking(work).await
 }

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use raft::{Event, Index, Persist, Sequence};
+use raft::{Checkpoint, Event, Index, Persist, Sequence};
 
 use crate::{
     checkpoint::CheckpointFile, driver::Shared, error::Error, log::Log, machine::StateMachine,
@@ -71,8 +71,14 @@ pub(crate) fn run<M: StateMachine>(shared: &Arc<Shared<M>>, log: Log, file: &Che
         let written = write(&mut log, file, jobs);
         shared.log_bytes.store(log.bytes(), Ordering::Relaxed);
         match written {
-            Ok(Some(sequence)) => shared.event(Event::Persisted(sequence)),
-            Ok(None) => {}
+            Ok(Written { last, damaged }) => {
+                for checkpoint in damaged {
+                    shared.event(Event::CheckpointDamaged(checkpoint));
+                }
+                if let Some(sequence) = last {
+                    shared.event(Event::Persisted(sequence));
+                }
+            }
             Err(error) => {
                 tracing::error!(group = %shared.config.group, %error, "the log cannot be written");
                 shared.stop(&error.to_string());
@@ -91,20 +97,33 @@ impl<M: StateMachine> Drop for Ending<'_, M> {
     }
 }
 
-fn write(log: &mut Log, file: &CheckpointFile, jobs: Vec<Job>) -> Result<Option<Sequence>, Error> {
+/// What is durable now.
+struct Written {
+    last: Option<Sequence>,
+    /// Collected checkpoints that are not what they should be.
+    damaged: Vec<Checkpoint>,
+}
+
+fn write(log: &mut Log, file: &CheckpointFile, jobs: Vec<Job>) -> Result<Written, Error> {
     let mut batch = Vec::new();
     let mut trim = None;
+    let mut damaged = Vec::new();
     for job in jobs {
         match job {
             Job::Trim(index) => trim = Some(index),
             Job::Persist(mut persist) => {
+                for chunk in std::mem::take(&mut persist.chunks) {
+                    if !file.collect(&chunk)? {
+                        damaged.push(chunk.checkpoint);
+                    }
+                }
                 if let Some(checkpoint) = &persist.checkpoint {
                     // Term and vote first, then the checkpoint, then the log that it empties.
                     let hard = persist.hard.take();
                     batch.push(Persist { hard, ..Persist::default() });
                     log.append(&batch)?;
                     batch.clear();
-                    file.write(checkpoint)?;
+                    file.install(checkpoint)?;
                 }
                 batch.push(persist);
             }
@@ -117,5 +136,5 @@ fn write(log: &mut Log, file: &CheckpointFile, jobs: Vec<Job>) -> Result<Option<
     if let Some(index) = trim {
         log.trim(index)?;
     }
-    Ok(last)
+    Ok(Written { last, damaged })
 }

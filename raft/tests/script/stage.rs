@@ -2,38 +2,39 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `group N [batch=B] [keep=K]` | N members that are not started |
+//! | `group N [batch=B] [keep=K] [chunk=C] [chunks=W] [limit=U] [rounds=R]` | N members that are not started |
+//! | `join N...` | more members that are not started, and in no group |
 //! | `stored N term=T [vote=V] [terms...]` | what member N's disk holds |
 //! | `start [N...]`, `crash N...` | all or some; a crash loses what was not synced |
+//! | `empty N` | the disk of N, which is down, loses everything; it is started as one that rebuilds |
 //! | `timeout N` | moves time to N's deadline and wakes it |
-//! | `pass MS` | moves time |
+//! | `pass MS`, `beat N TIMES` | moves time; lets N time out and delivers all, again and again |
+//! | `clock N MS` | N's clock jumps |
 //! | `deliver [A->B...] [count=C]` | delivers what is under way, and what comes of it; or only on these links |
 //! | `drop [A->B...]` | loses what is under way |
 //! | `late A->B`, `arrive` | puts the oldest message aside; brings what was put aside back |
 //! | `cut N...` or `cut A->B...`, `heal` | links that lose everything |
 //! | `hold N`, `sync N` | N's disk does not sync; syncs all it has |
-//! | `propose N TEXT...`, `read N [COUNT]` | a client |
+//! | `damage N`, `blind N` | N's disk damages the next checkpoint that it collects; N cannot read its checkpoint (again: it can) |
+//! | `propose N TEXT...`, `read N [COUNT]`, `lease N [COUNT]` | a client; `lease` is a read by lease |
+//! | `change N ID... [+ ID...]` | the group is to be these voters and learners |
+//! | `transfer N TO` | N is to hand leadership on |
 //! | `checkpoint N` | a checkpoint of what N applied |
 //! | `status` | all members |
+//!
+//! `quiet COMMAND` does it without a word.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft::{
-    Checkpoint, Config, Effect, Entry, Event, Index, MemberId, Message, Node, Payload, Persist,
-    Position, Stored, Term, Ticket, codec,
+    Config, Configuration, Effect, Entry, Event, Index, MemberId, Message, Node, Payload, ReadMode,
+    Term, Ticket, codec,
 };
 
+use crate::actor::Actor;
 use crate::words;
-
-#[derive(Default)]
-struct Actor {
-    node: Option<Node>,
-    stored: Stored,
-    unsynced: Vec<Persist>,
-    holds: bool,
-}
 
 #[derive(Default)]
 pub(crate) struct Stage {
@@ -67,14 +68,33 @@ fn links(words: &[&str]) -> Vec<(u64, u64)> {
 impl Stage {
     pub(crate) fn play(&mut self, command: &str) -> Vec<String> {
         let words: Vec<&str> = command.split_whitespace().collect();
+        self.command(&words);
+        std::mem::take(&mut self.told)
+    }
+
+    fn command(&mut self, words: &[&str]) {
         let (verb, rest) = words.split_first().expect("a command has a verb");
         match *verb {
+            "quiet" => {
+                self.command(rest);
+                self.told.clear();
+            }
             "group" => self.group(rest),
             "stored" => self.stored(rest),
+            "join" => {
+                let more = numbers(rest);
+                self.actors.extend(more.into_iter().map(|id| (id, Actor::default())));
+            }
             "start" => self.start(rest),
             "crash" => self.crash(rest),
             "timeout" => self.timeout(number(rest[0])),
             "pass" => self.now += Duration::from_millis(number(rest[0])),
+            "beat" => {
+                for _ in 0..number(rest[1]) {
+                    self.timeout(number(rest[0]));
+                    self.deliver(&[]);
+                }
+            }
             "deliver" => self.deliver(rest),
             "drop" => {
                 let links = links(rest);
@@ -89,28 +109,67 @@ impl Stage {
             "arrive" => self.under_way.append(&mut self.aside),
             "cut" => self.cut(rest),
             "heal" => self.cut.clear(),
-            "hold" => self.actor(number(rest[0])).holds = true,
-            "sync" => self.sync(number(rest[0])),
+            "propose" | "read" | "lease" | "change" | "transfer" => self.client(verb, rest),
+            "checkpoint" => {
+                let actor = self.actor(number(rest[0]));
+                let applied = actor.node.as_ref().expect("a member that is up").status().applied;
+                let taken = actor.checkpoint(applied);
+                self.event(number(rest[0]), taken);
+                self.drain(number(rest[0]));
+            }
+            "status" => self.status(),
+            _ => self.disk(verb, number(rest[0]), rest),
+        }
+    }
+
+    fn disk(&mut self, verb: &str, id: u64, rest: &[&str]) {
+        let actor = self.actor(id);
+        match verb {
+            "hold" => actor.holds = true,
+            "sync" => self.sync(id),
+            "empty" => actor.empty(),
+            "damage" => actor.damages = true,
+            "blind" => actor.blind = !actor.blind,
+            "clock" => actor.ahead += rest[1].parse::<i64>().expect("milliseconds"),
+            _ => panic!("unknown command {verb}"),
+        }
+    }
+
+    fn client(&mut self, verb: &str, rest: &[&str]) {
+        let id = number(rest[0]);
+        match verb {
             "propose" => {
                 for text in &rest[1..] {
                     let ticket = self.next_ticket();
                     let command = Bytes::copy_from_slice(text.as_bytes());
-                    self.event(number(rest[0]), Event::Propose { ticket, command });
+                    self.event(id, Event::Propose { ticket, command });
                 }
-                self.drain(number(rest[0]));
             }
-            "read" => {
+            "change" => {
+                let mut lists = rest[1..]
+                    .split(|word| *word == "+")
+                    .map(|list| list.iter().map(|word| MemberId(number(word))).collect::<Vec<_>>());
+                let target = Configuration {
+                    voters: lists.next().unwrap_or_default(),
+                    learners: lists.next().unwrap_or_default(),
+                    ..Configuration::default()
+                };
+                let ticket = self.next_ticket();
+                self.event(id, Event::Change { ticket, target });
+            }
+            "transfer" => {
+                let (ticket, to) = (self.next_ticket(), MemberId(number(rest[1])));
+                self.event(id, Event::Transfer { ticket, to });
+            }
+            _ => {
+                let mode = if verb == "lease" { ReadMode::Lease } else { ReadMode::Quorum };
                 for _ in 0..rest.get(1).map_or(1, |w| number(w)) {
                     let ticket = self.next_ticket();
-                    self.event(number(rest[0]), Event::Read { ticket });
+                    self.event(id, Event::Read { ticket, mode });
                 }
-                self.drain(number(rest[0]));
             }
-            "checkpoint" => self.checkpoint(number(rest[0])),
-            "status" => self.status(),
-            _ => panic!("unknown command {verb}"),
         }
-        std::mem::take(&mut self.told)
+        self.drain(id);
     }
 
     fn actor(&mut self, id: u64) -> &mut Actor {
@@ -124,12 +183,16 @@ impl Stage {
 
     fn group(&mut self, words: &[&str]) {
         let count = number(words[0]);
-        let voters = (1..=count).map(MemberId).collect();
-        let mut config = Config::new(MemberId(1), voters);
+        let voters: Vec<MemberId> = (1..=count).map(MemberId).collect();
+        let mut config = Config::new(MemberId(1), voters.clone());
         config.batch_bytes = option(words, "batch").map_or(10_000, |b| b as usize);
         config.keep = option(words, "keep").unwrap_or(0);
+        config.chunk_bytes = option(words, "chunk").unwrap_or(1000);
+        config.chunk_window = option(words, "chunks").unwrap_or(2);
+        config.uncommitted_bytes = option(words, "limit").map_or(10_000, |b| b as usize);
+        config.catch_up_rounds = option(words, "rounds").map_or(10, |r| r as u32);
         self.config = Some(config);
-        self.actors = (1..=count).map(|id| (id, Actor::default())).collect();
+        self.actors = (1..=count).map(|id| (id, Actor::new(voters.clone()))).collect();
     }
 
     fn stored(&mut self, words: &[&str]) {
@@ -150,9 +213,13 @@ impl Stage {
         let some = numbers(words);
         let ids = if some.is_empty() { self.actors.keys().copied().collect() } else { some };
         for id in ids {
-            let config = Config { id: MemberId(id), ..self.config.clone().expect("group first") };
+            let mut config = self.config.clone().expect("group first");
             let actor = self.actor(id);
-            actor.node = Some(Node::new(config, 7, actor.stored.clone()).expect("a sound disk"));
+            actor.begin();
+            config.id = MemberId(id);
+            config.voters.clone_from(&actor.voters);
+            let seed = 6 + actor.life;
+            actor.node = Some(Node::new(config, seed, actor.stored.clone()).expect("a sound disk"));
             // A node arms its timer with the first event.
             self.event(id, Event::Wake);
             self.drain(id);
@@ -172,9 +239,11 @@ impl Stage {
     }
 
     fn timeout(&mut self, id: u64) {
-        let node = self.actor(id).node.as_ref().expect("a member that is up");
+        let actor = self.actor(id);
+        let ahead = actor.ahead;
+        let node = actor.node.as_ref().expect("a member that is up");
         let deadline = node.deadline().expect("something to wait for");
-        self.now = self.now.max(deadline);
+        self.now = self.now.max(shift(deadline, -ahead));
         self.event(id, Event::Wake);
         self.drain(id);
     }
@@ -212,21 +281,9 @@ impl Stage {
     fn sync(&mut self, id: u64) {
         let actor = self.actor(id);
         actor.holds = false;
-        let unsynced = std::mem::take(&mut actor.unsynced);
-        let Some(last) = unsynced.last().map(|p| p.sequence) else { return };
-        unsynced.into_iter().for_each(|p| write(&mut actor.stored, p));
-        self.event(id, Event::Persisted(last));
-        self.drain(id);
-    }
-
-    fn checkpoint(&mut self, id: u64) {
-        let node = self.actor(id).node.as_ref().expect("a member that is up");
-        let index = node.status().applied;
-        let term = node.entries().find(|e| e.index == index).expect("in the log").term;
-        let data = Bytes::from(format!("state at {index}"));
-        let last = Position { index, term };
-        self.actor(id).stored.checkpoint = Some(Checkpoint { last, data: data.clone() });
-        self.event(id, Event::CheckpointTaken { index, data });
+        for event in actor.sync() {
+            self.event(id, event);
+        }
         self.drain(id);
     }
 
@@ -243,7 +300,7 @@ impl Stage {
     }
 
     fn event(&mut self, id: u64, event: Event) {
-        let now = self.now;
+        let now = shift(self.now, self.actor(id).ahead);
         self.actor(id).node.as_mut().expect("a member that is up").handle(now, event);
     }
 
@@ -253,12 +310,8 @@ impl Stage {
                 Effect::Send(message) => self.under_way.push(message),
                 other => {
                     self.told.push(format!("  n{id} {}", words::effect(&other)));
-                    match other {
-                        Effect::Persist(persist) => self.actor(id).unsynced.push(persist),
-                        Effect::Trim(to) => {
-                            self.actor(id).stored.entries.retain(|e| e.index > to);
-                        }
-                        _ => {}
+                    if let Some(event) = self.actor(id).act(other) {
+                        self.event(id, event);
                     }
                 }
             }
@@ -273,16 +326,7 @@ fn picked(links: &[(u64, u64)], message: &Message) -> bool {
     links.is_empty() || links.contains(&(message.from.0, message.to.0))
 }
 
-fn write(stored: &mut Stored, persist: Persist) {
-    if let Some(hard) = persist.hard {
-        stored.hard = hard;
-    }
-    if let Some(checkpoint) = persist.checkpoint {
-        stored.checkpoint = Some(checkpoint);
-        stored.entries.clear();
-    }
-    if let Some(from) = persist.truncate {
-        stored.entries.retain(|e| e.index < from);
-    }
-    stored.entries.extend(persist.entries);
+fn shift(time: Duration, by: i64) -> Duration {
+    let by_millis = Duration::from_millis(by.unsigned_abs());
+    if by < 0 { time.saturating_sub(by_millis) } else { time + by_millis }
 }

@@ -161,6 +161,9 @@ impl Part {
                 if let Some(vote) = hard.vote {
                     bytes.extend_from_slice(&vote.0.to_le_bytes());
                 }
+                if hard.rebuilding {
+                    bytes.push(1);
+                }
                 put(HARD, &bytes, out);
             }
             Self::Truncate(index) => put(TRUNCATE, &index.0.to_le_bytes(), out),
@@ -194,10 +197,11 @@ pub(crate) fn parts(mut payload: &[u8]) -> Result<Vec<Part>, &'static str> {
 
 fn part(kind: u8, bytes: &[u8]) -> Result<Part, &'static str> {
     match (kind, bytes.len()) {
-        (HARD, 8) => Ok(Part::Hard(HardState { term: Term(u64_at(bytes, 0)), vote: None })),
-        (HARD, 16) => Ok(Part::Hard(HardState {
+        // A byte behind term and vote: the node does not vote until it has been rebuilt.
+        (HARD, 8 | 9 | 16 | 17) => Ok(Part::Hard(HardState {
             term: Term(u64_at(bytes, 0)),
-            vote: Some(MemberId(u64_at(bytes, 8))),
+            vote: (bytes.len() >= 16).then(|| MemberId(u64_at(bytes, 8))),
+            rebuilding: bytes.len() % 8 == 1,
         })),
         (TRUNCATE, 8) => Ok(Part::Truncate(Index(u64_at(bytes, 0)))),
         (RESET, 16) => {

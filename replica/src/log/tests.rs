@@ -4,7 +4,7 @@
 use std::fs;
 
 use bytes::Bytes;
-use raft::{Checkpoint, MemberId, Payload, Term};
+use raft::{Checkpoint, Configuration, MemberId, Payload, Term};
 use world::World;
 
 use super::*;
@@ -41,7 +41,7 @@ fn what_was_appended_is_there_after_a_restart_in_its_last_form() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, recovered) = open(dir.path()).unwrap();
     assert_eq!(recovered, Recovered::default());
-    let hard = HardState { term: Term(3), vote: Some(MemberId(7)) };
+    let hard = HardState { term: Term(3), vote: Some(MemberId(7)), rebuilding: true };
     log.append(&[entries(1..=5, 1), Persist { hard: Some(hard), ..Persist::default() }]).unwrap();
     let replaced = Persist { truncate: Some(Index(4)), ..entries(4..=6, 3) };
     log.append(&[replaced]).unwrap();
@@ -136,7 +136,7 @@ fn a_log_of_another_node_or_version_is_refused() {
 fn segments_roll_and_are_dropped_whole() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, _) = open(dir.path()).unwrap();
-    let hard = HardState { term: Term(8), vote: None };
+    let hard = HardState { term: Term(8), ..HardState::default() };
     log.append(&[Persist { hard: Some(hard), ..Persist::default() }]).unwrap();
     let large = Payload::Command(Bytes::from(vec![7; 1 << 20]));
     for index in 1..=12 {
@@ -183,7 +183,8 @@ fn entries_before_an_installed_checkpoint_are_forgotten() {
     assert!(recovered.entries.is_empty());
     log.append(&[entries(51..=52, 4)]).unwrap();
     let last = Position { index: Index(90), term: Term(5) };
-    let checkpoint = Checkpoint { last, data: Bytes::new() };
+    let configuration = Arc::new(Configuration::of(vec![MemberId(1)]));
+    let checkpoint = Checkpoint { last, configuration, size: 0, digest: 0 };
     let installed = Persist { checkpoint: Some(checkpoint), ..entries(91..=91, 5) };
     log.append(&[installed]).unwrap();
     drop(log);

@@ -3,7 +3,11 @@
 //! One sync runs at a time; what comes meanwhile shares the next. A crash leaves a random prefix of the *parts* of the
 //! unsynced jobs, in the order that the room `raft` promises to stand.
 
-use ::raft::{Checkpoint, Entry, HardState, Index, Persist, Position, Sequence, Stored};
+use ::raft::{
+    Checkpoint, Chunk, Entry, Event, HardState, Index, MemberId, Persist, Position, Sequence,
+    Stored,
+};
+use bytes::Bytes;
 
 use crate::dice::Dice;
 
@@ -11,7 +15,9 @@ use crate::dice::Dice;
 #[derive(Debug, Default)]
 pub struct Disk {
     hard: HardState,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<(Checkpoint, Bytes)>,
+    /// Chunks of a leader's checkpoint.
+    partial: Option<(Checkpoint, Vec<u8>)>,
     entries: Vec<Entry>,
     /// What the sync that runs will make stable.
     running: Vec<Job>,
@@ -24,7 +30,7 @@ pub(super) enum Job {
     /// What the node asked for.
     Persist(Persist),
     /// A checkpoint made by the driver.
-    Checkpoint(Checkpoint),
+    Checkpoint(Checkpoint, Bytes),
 }
 
 /// A job that is synced.
@@ -35,8 +41,9 @@ pub(super) enum Done {
 
 enum Part {
     Hard(HardState),
+    Chunk(Chunk),
     Install(Checkpoint),
-    Checkpoint(Checkpoint),
+    Checkpoint(Checkpoint, Bytes),
     Truncate(Index),
     Entry(Entry),
 }
@@ -45,7 +52,7 @@ impl Disk {
     /// Whether this entry would still be there after a loss of power now.
     #[must_use]
     pub fn holds(&self, at: Position) -> bool {
-        self.checkpoint.as_ref().is_some_and(|c| c.last.index >= at.index)
+        self.checkpoint.as_ref().is_some_and(|(c, _)| c.last.index >= at.index)
             || self.entries.iter().any(|e| e.position() == at)
     }
 
@@ -53,8 +60,31 @@ impl Disk {
     pub(super) fn stored(&self) -> Stored {
         Stored {
             hard: self.hard,
-            checkpoint: self.checkpoint.clone(),
+            checkpoint: self.checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.clone()),
+            partial: self.partial.as_ref().map(|(c, bytes)| (c.clone(), bytes.len() as u64)),
             entries: self.entries.clone(),
+        }
+    }
+
+    /// The bytes of its checkpoint.
+    pub(super) fn data(&self) -> Option<&Bytes> {
+        self.checkpoint.as_ref().map(|(_, data)| data)
+    }
+
+    /// Answers a node that asks for a piece of a checkpoint.
+    pub(super) fn read(
+        &self,
+        to: MemberId,
+        checkpoint: Checkpoint,
+        offset: u64,
+        limit: u64,
+    ) -> Event {
+        match &self.checkpoint {
+            Some((newest, data)) if *newest == checkpoint => {
+                let data = data.slice(offset as usize..(offset + limit) as usize);
+                Event::ChunkRead { to, chunk: Chunk { checkpoint, offset, data } }
+            }
+            _ => Event::ChunkGone { to, checkpoint },
         }
     }
 
@@ -77,7 +107,7 @@ impl Disk {
         let jobs = std::mem::take(&mut self.running);
         let done = jobs.iter().map(|job| match job {
             Job::Persist(persist) => Done::Persisted(persist.sequence),
-            Job::Checkpoint(checkpoint) => Done::Checkpoint(checkpoint.clone()),
+            Job::Checkpoint(checkpoint, _) => Done::Checkpoint(checkpoint.clone()),
         });
         let done = done.collect();
         for part in jobs.into_iter().flat_map(parts) {
@@ -106,13 +136,24 @@ impl Disk {
     fn apply(&mut self, part: Part) {
         match part {
             Part::Hard(hard) => self.hard = hard,
+            Part::Chunk(Chunk { checkpoint, offset, data }) => {
+                if offset == 0 {
+                    self.partial = Some((checkpoint, Vec::new()));
+                }
+                if let Some((_, bytes)) = &mut self.partial {
+                    bytes.truncate(offset as usize);
+                    bytes.extend_from_slice(&data);
+                }
+            }
             Part::Install(checkpoint) => {
-                self.checkpoint = Some(checkpoint);
+                let bytes = self.partial.take().map(|(_, bytes)| bytes).unwrap_or_default();
+                self.checkpoint = Some((checkpoint, bytes.into()));
                 self.entries.clear();
             }
-            Part::Checkpoint(checkpoint) => {
-                if self.checkpoint.as_ref().is_none_or(|c| c.last.index < checkpoint.last.index) {
-                    self.checkpoint = Some(checkpoint);
+            Part::Checkpoint(checkpoint, data) => {
+                let newest = self.checkpoint.as_ref().map(|(newest, _)| newest.last.index);
+                if newest.is_none_or(|newest| newest < checkpoint.last.index) {
+                    self.checkpoint = Some((checkpoint, data));
                 }
             }
             Part::Truncate(from) => self.entries.retain(|e| e.index < from),
@@ -123,9 +164,10 @@ impl Disk {
 
 fn parts(job: Job) -> Vec<Part> {
     match job {
-        Job::Checkpoint(checkpoint) => vec![Part::Checkpoint(checkpoint)],
+        Job::Checkpoint(checkpoint, data) => vec![Part::Checkpoint(checkpoint, data)],
         Job::Persist(persist) => {
             let mut parts: Vec<Part> = persist.hard.map(Part::Hard).into_iter().collect();
+            parts.extend(persist.chunks.into_iter().map(Part::Chunk));
             parts.extend(persist.checkpoint.map(Part::Install));
             parts.extend(persist.truncate.map(Part::Truncate));
             parts.extend(persist.entries.into_iter().map(Part::Entry));

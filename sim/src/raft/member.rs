@@ -4,11 +4,12 @@
 //! nothing of faults; the schedule tells it to stop and start.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::raft::{
-    Checkpoint, Config, Effect, Error, Event, Index, MemberId, Message, Node, Position, Role, Term,
-    Ticket,
+    Checkpoint, Config, Configuration, Effect, Error, Event, Index, MemberId, Message, Node,
+    Payload, Position, Role, Term, Ticket,
 };
 
 use super::disk::{Disk, Job};
@@ -29,6 +30,8 @@ pub struct Member {
     pub disk: Disk,
     /// The replicated state.
     pub machine: Machine,
+    /// The group as of the last entry applied.
+    configuration: Arc<Configuration>,
     config: Config,
     /// Its clock's speed, in thousandths.
     rate: u64,
@@ -51,6 +54,13 @@ pub struct Member {
 pub(super) enum Ask {
     Write(Job),
     Send(Message),
+    /// A piece of a checkpoint, for a member.
+    Read {
+        to: MemberId,
+        checkpoint: Checkpoint,
+        offset: u64,
+        limit: u64,
+    },
     /// The leader, as far as this member knows.
     Hint(Option<MemberId>),
     Elected,
@@ -66,6 +76,7 @@ impl Member {
             began: Index::ZERO,
             disk: Disk::default(),
             machine: Machine::default(),
+            configuration: Arc::new(Configuration::of(config.voters.clone())),
             config,
             rate,
             paused: Duration::ZERO,
@@ -81,8 +92,10 @@ impl Member {
     /// Starts from what the disk holds.
     pub(super) fn start(&mut self, seed: u64) -> Result<(), Error> {
         let stored = self.disk.stored();
-        let data = stored.checkpoint.as_ref().map(|c| c.data.clone());
-        self.machine = data.and_then(|d| Machine::restore(&d)).unwrap_or_default();
+        self.machine = self.disk.data().and_then(|d| Machine::restore(d)).unwrap_or_default();
+        let first = || Arc::new(Configuration::of(self.config.voters.clone()));
+        self.configuration =
+            stored.checkpoint.as_ref().map_or_else(first, |c| c.configuration.clone());
         self.began = self.machine.index;
         self.checkpointed = self.machine.index;
         self.life += 1;
@@ -132,6 +145,9 @@ impl Member {
             Effect::Apply(entries) => {
                 for entry in &entries {
                     self.machine.apply(entry);
+                    if let Payload::Configuration(configuration) = &entry.payload {
+                        self.configuration = configuration.clone();
+                    }
                     self.acknowledge(entry.position(), seen);
                 }
                 let term = entries.last().map_or(Term::ZERO, |e| e.term);
@@ -142,6 +158,9 @@ impl Member {
                 let wrong = self.restore(&checkpoint);
                 seen.restored = Some(checkpoint);
                 wrong.into_iter().collect()
+            }
+            Effect::ReadChunk { to, checkpoint, offset, limit } => {
+                vec![Ask::Read { to, checkpoint, offset, limit }]
             }
             Effect::Trim(index) => {
                 self.disk.trim(index);
@@ -163,6 +182,10 @@ impl Member {
                 Role::Leader { ready: false } => vec![Ask::Hint(Some(self.id)), Ask::Elected],
                 _ => Vec::new(),
             },
+            Effect::Changed { .. }
+            | Effect::ChangeRefused { .. }
+            | Effect::Transferred { .. }
+            | Effect::TransferRefused { .. } => Vec::new(),
             Effect::Halted(why) => vec![Ask::Wrong(why)],
         };
         Some((effect, asks))
@@ -186,17 +209,21 @@ impl Member {
         self.checkpointed = index;
         let data = self.machine.checkpoint();
         let last = Position { index, term };
-        Some(Ask::Write(Job::Checkpoint(Checkpoint { last, data })))
+        let configuration = self.configuration.clone();
+        let (size, digest) = (data.len() as u64, self.machine.digest);
+        let checkpoint = Checkpoint { last, configuration, size, digest };
+        Some(Ask::Write(Job::Checkpoint(checkpoint, data)))
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Option<Ask> {
-        let Some(machine) = Machine::restore(&checkpoint.data) else {
+        let Some(machine) = self.disk.data().and_then(|data| Machine::restore(data)) else {
             return Some(Ask::Wrong("a checkpoint was damaged on its way"));
         };
         if machine.index != checkpoint.last.index || machine.index < self.machine.index {
             return Some(Ask::Wrong("a checkpoint goes back, or is not what it says"));
         }
         self.machine = machine;
+        self.configuration = checkpoint.configuration.clone();
         self.checkpointed = self.machine.index;
         // Whether these were committed cannot be known.
         self.pending.retain(|index, _| *index > checkpoint.last.index);

@@ -8,7 +8,7 @@ mod nemesis;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use ::raft::{Config, Event, MemberId, Ticket, codec};
+use ::raft::{Config, Event, MemberId, ReadMode, Ticket, codec};
 use bytes::Bytes;
 
 use super::Report;
@@ -98,6 +98,10 @@ impl Schedule {
                 batch_bytes,
                 window,
                 keep,
+                // A checkpoint is a few chunks; clocks differ by a tenth.
+                chunk_bytes: 5,
+                chunk_window: 2,
+                drift: 110,
                 ..Config::new(*id, voters.clone())
             };
             let rate = if drift { dice.between(950, 1050) } else { 1000 };
@@ -253,7 +257,7 @@ impl Schedule {
             }
         }
         self.report.events += 1;
-        if let Event::Read { ticket } = &event {
+        if let Event::Read { ticket, .. } = &event {
             self.seen.asked.push(*ticket);
         }
         member.handle(self.now, event);
@@ -321,7 +325,7 @@ impl Schedule {
         for done in self.members[place].disk.done() {
             let event = match done {
                 Done::Persisted(sequence) => Event::Persisted(sequence),
-                Done::Checkpoint(c) => Event::CheckpointTaken { index: c.last.index, data: c.data },
+                Done::Checkpoint(checkpoint) => Event::CheckpointTaken(checkpoint),
             };
             self.step(place, event);
         }
@@ -341,6 +345,10 @@ impl Schedule {
                 for at in times {
                     self.at(at, Happening::Deliver { link, number, bytes: bytes.clone() });
                 }
+            }
+            Ask::Read { to, checkpoint, offset, limit } => {
+                let event = self.members[place].disk.read(to, checkpoint, offset, limit);
+                self.members[place].handle(self.now, event);
             }
             Ask::Hint(leader) => {
                 self.hint = leader.map_or(self.dice.pick(self.members.len()), |l| l.0 as usize - 1);
@@ -397,7 +405,7 @@ impl Schedule {
                 if write {
                     Event::Propose { ticket, command: Machine::command(ticket) }
                 } else {
-                    Event::Read { ticket }
+                    Event::Read { ticket, mode: ReadMode::Quorum }
                 },
             );
         }
