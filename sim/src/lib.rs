@@ -6,9 +6,11 @@
 //! to replay. Nobody depends on this room; it knows no arguments and prints nothing (the binary does).
 //!
 //! So far it simulates `raft` groups ([`raft`]). Histories of clients, of whatever machine, are judged by [`wgl`].
+//! Real processes are given disks that lose power by [`faulty`].
 
 pub mod check;
 pub mod dice;
+pub mod faulty;
 pub mod raft;
 pub mod wgl;
 
