@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` and `make test`. Both install what they need.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plumeria/target
 
-.PHONY: help demo test build need verify mounted bench clean
+.PHONY: help demo test build need crash bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -22,6 +22,11 @@ test: need ## everything that CI runs
 	@./scripts/mounted-tests
 	@./scripts/readme-commands
 	@./scripts/demo
+	@./scripts/crash/all --rounds 1
+
+crash: build ## kill, freeze, cut off and unplug real processes (ROUNDS=20 SEED=7)
+	cargo build --release --quiet --package plumeria-sim
+	@./scripts/crash/all --rounds $(or $(ROUNDS),3) --seed $(or $(SEED),1)
 
 bench: need ## compare with bindfs over the local disk
 	cargo run --release --quiet --package plumeria-xtask -- bench
