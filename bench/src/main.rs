@@ -1,5 +1,5 @@
 //! Workloads and comparisons: the mounted file system against bindfs over the local disk, pair by
-//! pair in one run. It measures from outside and knows nothing of what is inside.
+//! pair in one run, and the consensus core by itself. The file system is measured from outside.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,6 +9,7 @@
 
 mod cluster;
 mod compare;
+mod raft_core;
 mod tree;
 mod workload;
 
@@ -29,6 +30,8 @@ struct Arguments {
 enum Command {
     /// Compare the mounted file system with bindfs over the local disk (the default).
     Compare(compare::Options),
+    /// Measure the consensus core alone, in one thread.
+    RaftCore(raft_core::Options),
     /// Pack a real source tree from the Cargo cache, the same one each time.
     Tree {
         /// The tar file to write.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
 fn run(command: Option<Command>) -> Result<()> {
     match command.unwrap_or(Command::Compare(compare::Options::default())) {
         Command::Compare(options) => compare::run(&options),
+        Command::RaftCore(options) => raft_core::run(&options),
         Command::Tree { out, files } => {
             let tree = tree::pack(&out, files)?;
             println!("{} files, {} bytes in {}", tree.files, tree.bytes, out.display());

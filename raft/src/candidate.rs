@@ -28,12 +28,17 @@ impl Node {
         self.arm();
         let granted = BTreeSet::from([self.config.id]);
         self.state = State::Candidate(Candidate { stage: Stage::PreVote, granted });
+        self.refuse_asks(None, true);
+        if self.alone() {
+            return self.campaign(false);
+        }
         let last = self.log.last();
         self.ask(self.hard.term.next(), &Body::PreVote { last }, self.need_hard());
     }
 
-    /// Votes for itself in a new term and asks the others to do so.
-    pub(crate) fn campaign(&mut self) {
+    /// Votes for itself in a new term and asks the others to do so; with `transfer` because the leader wants it.
+    pub(crate) fn campaign(&mut self, transfer: bool) {
+        self.refuse_asks(None, true);
         let (term, vote) = (self.hard.term.next(), Some(self.config.id));
         self.set_hard(HardState { term, vote, ..self.hard });
         self.arm();
@@ -41,7 +46,7 @@ impl Node {
         let stage = Stage::Vote(need);
         self.state = State::Candidate(Candidate { stage, granted: BTreeSet::new() });
         let last = self.log.last();
-        self.ask(self.hard.term, &Body::Vote { last, transfer: false }, need);
+        self.ask(self.hard.term, &Body::Vote { last, transfer }, need);
     }
 
     fn ask(&mut self, term: Term, body: &Body, need: Sequence) {
@@ -59,7 +64,7 @@ impl Node {
         {
             all.insert(from);
             if self.voters.carried(|m| all.contains(&m)) {
-                self.campaign();
+                self.campaign(false);
             }
         }
     }

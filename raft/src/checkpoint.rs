@@ -99,8 +99,8 @@ impl Node {
             self.commit = last.index;
             self.applied = last.index;
             self.reconfigure();
-            let need = self.need_all();
-            self.outbox.hold(need, Effect::Restore(checkpoint));
+            self.restoring = self.need_all();
+            self.outbox.hold(self.restoring, Effect::Restore(checkpoint));
         }
         if let State::Follower(follower) = &self.state
             && let Some(leader) = follower.leader

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::Error;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, MOST_VOTERS};
 use crate::ids::MemberId;
 
 /// The settings of one member of a group.
@@ -89,7 +89,7 @@ impl Config {
             "voters name a member twice; name each once"
         } else if !group.voters.is_empty() && !self.voters.contains(&self.id) {
             "voters lack this member; add its id, or name none if it joins a group"
-        } else if group.voters.len() > 7 {
+        } else if group.voters.len() > MOST_VOTERS {
             "there are more than 7 voters; use 1, 3 or 5"
         } else if self.heartbeat.is_zero() || self.heartbeat * 2 > self.election_min {
             "heartbeat must be above zero and at most half of election_min"

@@ -6,7 +6,7 @@
 use crate::ids::MemberId;
 
 /// The most voters that a group may have.
-const MOST_VOTERS: usize = 7;
+pub(crate) const MOST_VOTERS: usize = 7;
 /// The most learners.
 const MOST_LEARNERS: usize = 16;
 

@@ -5,9 +5,7 @@
 
 use crate::effect::HardState;
 use crate::ids::{Index, MemberId, Round, Sequence, Term};
-use crate::message::{
-    Append, AppendReply, Body, Conflict, Entry, Install, Outcome, Payload, Position,
-};
+use crate::message::{Append, AppendReply, Body, Conflict, Entry, Outcome, Payload, Position};
 use crate::node::{Node, State};
 
 #[derive(Default)]
@@ -53,11 +51,13 @@ impl Node {
         let need = self.need_hard();
         match body {
             Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }, need),
-            Body::Append(Append { round, .. }) | Body::Install(Install { round, .. }) => {
+            Body::Append(_) | Body::Install(_) => {
+                // No round: this answers nothing that the sender asked in the newer term.
                 let conflict = Conflict { term: None, first: Index::ZERO };
                 let outcome = Outcome::Rejected { prev: Index::ZERO, conflict };
-                self.send_reply(from, *round, outcome, need);
+                self.send_reply(from, Round::ZERO, outcome, need);
             }
+            Body::ReadIndex { serial, .. } => self.tell_index(from, *serial, None),
             _ => {}
         }
     }
@@ -151,7 +151,7 @@ impl Node {
         outcome: Outcome,
         need: Sequence,
     ) {
-        let rebuilding = self.hard.rebuilding.then_some(self.serial);
+        let rebuilding = self.hard.rebuilding.then_some(self.life);
         self.send(to, Body::AppendReply(AppendReply { round, outcome, rebuilding }), need);
     }
 }

@@ -1,18 +1,23 @@
-//! A leader: appends, replicates, commits, answers reads, and steps down when it is alone.
+//! A leader: appends, replicates, commits, and steps down when it is alone.
 //!
 //! Sections 5.3, 5.4.2 and 8; check-quorum is the thesis' section 6.2. It only ever appends to its own log. What is sent
-//! to one follower is `progress`' business, which reads may be answered `read`'s.
+//! to one follower is `progress`' business, which reads may be answered `read`'s, how the group changes `membership`'s.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::effect::Effect;
-use crate::ids::{Index, MemberId, Round, Sequence};
+use bytes::Bytes;
+
+use crate::effect::{Effect, Refusal};
+use crate::ids::{Index, MemberId, Round, Sequence, Ticket};
+use crate::lease::Lease;
+use crate::membership::Change;
 use crate::message::{AppendReply, Entry, Outcome, Payload};
 use crate::node::{Node, State};
 use crate::progress::{Next, Progress, View};
 use crate::read::Reads;
 use crate::sending::Read;
+use crate::transfer::Transfer;
 
 pub(crate) struct Leader {
     /// The entry with which it began its term.
@@ -20,15 +25,20 @@ pub(crate) struct Leader {
     pub(crate) progress: BTreeMap<MemberId, Progress>,
     pub(crate) reads: Reads,
     pub(crate) round: Round,
+    pub(crate) lease: Lease,
+    pub(crate) change: Option<Change>,
+    pub(crate) transfer: Option<Transfer>,
+    /// Bytes in the log that are not committed.
+    pub(crate) uncommitted: usize,
     /// When the next heartbeat is due.
     beat: Duration,
     /// Every follower is to hear something now.
-    urgent: bool,
+    pub(crate) urgent: bool,
 }
 
 impl Leader {
     /// What a majority has reached, if this node has reached `own`. A member that was emptied counts for nothing.
-    fn agreed<T: Ord + Default + Copy>(
+    pub(crate) fn agreed<T: Ord + Default + Copy>(
         &self,
         node: &Node,
         own: T,
@@ -47,8 +57,19 @@ impl Leader {
     }
 
     pub(crate) fn deadline(&self, node: &Node) -> Option<Duration> {
-        (!self.progress.is_empty())
-            .then(|| self.beat.min(self.heard(node) + node.config.election_max))
+        if self.progress.is_empty() {
+            return None;
+        }
+        let alone = self.heard(node) + node.config.election_max;
+        let transfer = self.transfer.as_ref().map_or(Duration::MAX, |t| t.until);
+        Some(self.beat.min(alone).min(transfer))
+    }
+
+    /// Begins a quorum round with the messages that are sent next.
+    pub(crate) fn begin_round(&mut self, now: Duration) -> Round {
+        self.round = self.round.next();
+        self.lease.begin(self.round, now);
+        self.round
     }
 
     /// A follower spoke, in answer to this round.
@@ -70,18 +91,36 @@ impl Node {
     /// Won the election.
     pub(crate) fn lead(&mut self) {
         let first = self.log.last().index.next();
-        let others = self.voters.others(self.config.id);
-        let progress = others.map(|m| (m, Progress::new(first, self.now))).collect();
-        self.state = State::Leader(Leader {
+        self.refuse_asks(Some(self.config.id), true);
+        self.state = State::Leader(Box::new(Leader {
             first,
-            progress,
+            progress: BTreeMap::new(),
             reads: Reads::default(),
             round: Round::ZERO,
+            lease: Lease::default(),
+            change: None,
+            transfer: None,
+            uncommitted: self.log.bytes_between(self.commit, self.log.last().index),
             beat: self.now + self.config.heartbeat,
             urgent: false,
-        });
+        }));
         // Until an entry of its own term is committed, a leader does not know what is (section 8).
         self.log.append(Entry { index: first, term: self.hard.term, payload: Payload::Noop });
+        self.regroup();
+    }
+
+    /// The group in force may be another one: who is sent to follows it.
+    pub(crate) fn regroup(&mut self) {
+        let me = self.config.id;
+        let before = Index(self.log.last().index.0);
+        let (now, until) = (self.now, self.now + self.config.election_max * 4);
+        let mut members = self.log.configuration().1.members();
+        members.retain(|id| *id != me);
+        let possible = self.log.possible(self.commit).iter().flat_map(|(_, c)| c.members());
+        let leaving: Vec<MemberId> = possible.filter(|id| *id != me).collect();
+        if let State::Leader(leader) = &mut self.state {
+            leader.regroup(&members, &leaving, before, (now, until));
+        }
     }
 
     pub(crate) fn leader_wake(&mut self) {
@@ -90,16 +129,21 @@ impl Node {
             self.follow(self.hard.term, None);
             return;
         }
-        let beat = self.config.heartbeat;
+        let (beat, now) = (self.config.heartbeat, self.now);
         if let State::Leader(leader) = &mut self.state
-            && self.now >= leader.beat
+            && now >= leader.beat
         {
-            leader.beat = self.now + beat;
+            leader.beat = now + beat;
             leader.urgent = true;
+            leader.begin_round(now);
+            leader.progress.retain(|_, p| p.leaves.is_none_or(|until| now < until));
         }
     }
 
     pub(crate) fn append_answered(&mut self, from: MemberId, reply: &AppendReply) {
+        if !self.note_rebuilding(from, reply.rebuilding) {
+            return;
+        }
         let last = self.log.last().index;
         let State::Leader(leader) = &mut self.state else { return };
         let Some(progress) = leader.heard_from(from, reply.round, self.now) else { return };
@@ -111,6 +155,7 @@ impl Node {
             Outcome::Accepted { .. } => {}
             Outcome::Rejected { prev, conflict } => progress.rejected(prev, conflict, &self.log),
         }
+        self.tell_rebuilt(from);
         self.confirm_reads();
     }
 
@@ -121,18 +166,18 @@ impl Node {
         let own = self.log.stable();
         let held = leader.agreed(self, own, |p| p.matched);
         if held > self.commit && self.log.term(held) == Some(self.hard.term) {
+            let done = self.log.bytes_between(self.commit, held);
             self.commit = held;
+            if let State::Leader(leader) = &mut self.state {
+                leader.uncommitted = leader.uncommitted.saturating_sub(done);
+            }
         }
     }
 
-    /// Begins a round for the reads that wait, and sends every follower what it may get now.
+    /// Sends every follower what it may get now.
     pub(crate) fn replicate(&mut self) {
+        self.begin_reads();
         let State::Leader(leader) = &mut self.state else { return };
-        if leader.reads.wants_round() && self.commit >= leader.first {
-            leader.round = leader.round.next();
-            leader.urgent = true;
-            leader.reads.begin(leader.round, self.commit);
-        }
         let view = View {
             log: &self.log,
             now: self.now,
@@ -168,20 +213,41 @@ impl Node {
         self.confirm_reads();
     }
 
-    pub(crate) fn confirm_reads(&mut self) {
-        let State::Leader(leader) = &self.state else { return };
-        let round = leader.agreed(self, leader.round, |p| p.round);
+    /// Says how far is committed, to all.
+    pub(crate) fn send_commit(&mut self) {
         if let State::Leader(leader) = &mut self.state {
-            leader.reads.confirm(round);
+            leader.urgent = true;
         }
+        self.replicate();
     }
 
-    pub(crate) fn release_reads(&mut self) {
-        let State::Leader(leader) = &mut self.state else { return };
-        while let Some((index, tickets)) = leader.reads.ready(self.applied) {
-            for ticket in tickets {
-                self.outbox.push(Effect::ReadReady { ticket, index });
-            }
+    /// Takes a command into the log.
+    pub(crate) fn propose(&mut self, ticket: Ticket, command: Bytes) {
+        let payload = Payload::Command(command);
+        let index = self.log.last().index.next();
+        let entry = Entry { index, term: self.hard.term, payload };
+        if let Err(why) = self.admit(&entry) {
+            let leader = self.leader();
+            self.outbox.push(Effect::ProposalRefused { ticket, leader, why });
+            return;
         }
+        let term = entry.term;
+        self.log.append(entry);
+        self.outbox.push(Effect::Accepted { ticket, index, term });
+    }
+
+    /// Whether a proposal may be taken now. One is always taken when nothing else waits.
+    fn admit(&mut self, entry: &Entry) -> Result<(), Refusal> {
+        let State::Leader(leader) = &mut self.state else { return Err(Refusal::NotLeader) };
+        if leader.transfer.is_some() {
+            return Err(Refusal::Transferring);
+        }
+        let waiting = leader.uncommitted.saturating_add(entry.size());
+        let full = leader.uncommitted > 0 && waiting > self.config.uncommitted_bytes;
+        if full || self.log.bytes() > self.config.log_bytes {
+            return Err(Refusal::Busy);
+        }
+        leader.uncommitted = waiting;
+        Ok(())
     }
 }

@@ -9,12 +9,18 @@
 //! | part | after | file |
 //! |---|---|---|
 //! | election with randomized timeouts | section 5.2 | `candidate`, `follower` |
-//! | pre-vote; no vote while a leader is heard | thesis 9.6, 4.2.3 | `candidate`, `follower` |
+//! | pre-vote; no vote while a leader is heard | thesis 9.6, 4.2.3 | `candidate`, `follower`, `receive` |
 //! | a leader without its majority steps down | thesis 6.2 | `leader` |
 //! | replication: probe, pipelined stream, window, back-up by terms | section 5.3; thesis 10.2.1 | `leader`, `progress`, `log` |
 //! | commitment, only of the leader's own term; no-op at its start | sections 5.4.2, 8 | `leader` |
-//! | linearizable reads by ReadIndex, one round for all that wait | thesis 6.4 | `read` |
-//! | checkpoints, sent whole to followers that lag | section 7 | `checkpoint` |
+//! | a bound on what is not committed, and on the log in memory | | `leader`, `checkpoint` |
+//! | reads by a quorum round, one for all that wait | thesis 6.4 | `read` |
+//! | reads by lease | thesis 6.4.1 | `lease`, `read` |
+//! | reads at followers and learners | thesis 6.4 | `ask`, `read` |
+//! | checkpoints in chunks, resumed where they broke | section 7, figure 13 | `checkpoint`, `sending`, `incoming` |
+//! | change of the group by joint consensus; new voters catch up first; learners | section 6; thesis 4.2, 4.3 | `membership`, `configuration`, `quorum` |
+//! | leadership handed on | thesis 3.10 | `transfer` |
+//! | a member that was emptied comes back without a wrong vote | | `rebuild` |
 //! | what waits for the disk | section 5.2, "persistent state" | `outbox`, `log` |
 //! | messages as bytes | | [`codec`] |
 //!
@@ -26,12 +32,15 @@
 //! - *Leader completeness*: what is committed is in the log of every later leader. An entry counts for a member only
 //!   after that member's own sync, and an older term's entry never by counting alone.
 //! - *State machine safety*: no two members apply different entries at one index.
+//! - A read sees all that was acknowledged, to anyone, before it was asked for, at whatever member and in whatever mode; by
+//!   lease only as long as clocks keep to [`Config::drift`].
 //!
-//! # What is left out
-//! Membership is fixed: no learners, no joint consensus (section 6), no leader transfer (thesis 3.10). A checkpoint
-//! travels in one message, not in chunks (figure 13). Reads by lease and reads at followers (thesis 6.4.1, 6.4) are not
-//! there; a follower names its leader. Client sessions (section 8, thesis 6.3) are the host's.
+//! # What is the driver's
+//! Client sessions (section 8, thesis 6.3); the bytes of checkpoints, of which this room holds at most the chunks of one
+//! window; when to take a checkpoint; to say, with [`HardState::rebuilding`], that a disk holds less than was promised.
+//! Network members are known to be of the same cluster; messages may otherwise say anything.
 
+mod ask;
 mod candidate;
 mod checkpoint;
 pub mod codec;
@@ -43,15 +52,20 @@ mod follower;
 mod ids;
 mod incoming;
 mod leader;
+mod lease;
 mod log;
+mod membership;
 mod message;
 mod node;
 mod outbox;
 mod progress;
 mod quorum;
 mod read;
+mod rebuild;
+mod receive;
 mod sending;
 mod status;
+mod transfer;
 
 pub use config::Config;
 pub use configuration::Configuration;

@@ -14,8 +14,8 @@ use crate::effect::{Persist, Stored};
 use crate::ids::{Index, Sequence, Term};
 use crate::message::{Checkpoint, Conflict, Entry, Payload, Position};
 
-/// What an entry costs besides its payload, so that empty commands are bounded too.
-const OVERHEAD: usize = 16;
+/// Room for so many entries is made at once.
+const SLICE: u64 = 1024;
 
 pub(crate) struct Log {
     base: Position,
@@ -60,7 +60,7 @@ impl Log {
         configurations.extend(entries.iter().filter_map(configuration));
         Ok(Self {
             base,
-            bytes: entries.iter().map(size).sum(),
+            bytes: entries.iter().map(Entry::size).sum(),
             entries,
             configurations,
             checkpoint: stored.checkpoint,
@@ -143,9 +143,11 @@ impl Log {
     pub(crate) fn slice(&self, from: Index, to: Index, bytes: usize) -> Vec<Entry> {
         let Some(start) = self.offset(from) else { return Vec::new() };
         let mut all = 0;
-        let mut slice = Vec::new();
+        let most = to.0.saturating_sub(from.0) + 1;
+        let room = (most.min(SLICE) as usize).min(self.entries.len() - start);
+        let mut slice = Vec::with_capacity(room);
         for entry in self.entries.range(start..) {
-            all += size(entry);
+            all += entry.size();
             if entry.index > to || (all > bytes && !slice.is_empty()) {
                 break;
             }
@@ -157,7 +159,7 @@ impl Log {
     /// Adds an entry that follows the last one.
     pub(crate) fn append(&mut self, entry: Entry) {
         debug_assert_eq!(entry.index, self.last().index.next());
-        self.bytes += size(&entry);
+        self.bytes += entry.size();
         self.configurations.extend(configuration(&entry));
         self.entries.push_back(entry);
     }
@@ -165,7 +167,7 @@ impl Log {
     /// Drops the entries from `from` on.
     pub(crate) fn truncate(&mut self, from: Index) {
         let Some(offset) = self.offset(from) else { return };
-        self.bytes -= self.entries.range(offset..).map(size).sum::<usize>();
+        self.bytes -= self.entries.range(offset..).map(Entry::size).sum::<usize>();
         self.entries.truncate(offset);
         self.configurations.retain(|(index, _)| *index < from || *index == Index::ZERO);
         if self.handed >= from {
@@ -209,14 +211,14 @@ impl Log {
         let mut offset = self.offset(last)?;
         let mut kept = 0;
         while self.entries[offset].index > keep {
-            kept += size(&self.entries[offset]);
+            kept += self.entries[offset].size();
             if kept > keep_bytes {
                 break;
             }
             offset = offset.checked_sub(1)?;
         }
         self.base = self.entries[offset].position();
-        self.bytes -= self.entries.drain(..=offset).map(|e| size(&e)).sum::<usize>();
+        self.bytes -= self.entries.drain(..=offset).map(|e| e.size()).sum::<usize>();
         // The newest at or below the base is the base's.
         let below = self.configurations.partition_point(|(index, _)| *index <= self.base.index);
         self.configurations.drain(..below - 1);
@@ -232,18 +234,12 @@ impl Log {
     pub(crate) fn bytes_between(&self, index: Index, to: Index) -> usize {
         let from = self.offset(index.next()).unwrap_or(self.entries.len());
         let end = self.offset(to.next()).unwrap_or(self.entries.len());
-        self.entries.range(from..end.max(from)).map(size).sum()
+        self.entries.range(from..end.max(from)).map(Entry::size).sum()
     }
 
     /// The configuration in force, and where it stands.
     pub(crate) fn configuration(&self) -> &(Index, Arc<Configuration>) {
         &self.configurations[self.configurations.len() - 1]
-    }
-
-    /// The configuration that was in force at `index`, as far as this log goes back.
-    pub(crate) fn configuration_at(&self, index: Index) -> &Arc<Configuration> {
-        let after = self.configurations.partition_point(|(at, _)| *at <= index);
-        &self.configurations[after.saturating_sub(1)].1
     }
 
     /// Configurations in force or to be in force again if entries after `commit` are undone.
@@ -275,10 +271,6 @@ impl Log {
             self.stable = self.stable.max(last);
         }
     }
-}
-
-fn size(entry: &Entry) -> usize {
-    entry.payload.size() + OVERHEAD
 }
 
 fn configuration(entry: &Entry) -> Option<(Index, Arc<Configuration>)> {

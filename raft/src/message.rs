@@ -64,6 +64,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What it counts for in every bound on bytes: its payload and a fixed part, so that empty commands are bounded too.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.payload.size() + 16
+    }
+
     /// Where this entry stands.
     #[must_use]
     pub fn position(&self) -> Position {

@@ -7,20 +7,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::Error;
+use crate::ask::Asks;
 use crate::candidate::Candidate;
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::dice::Dice;
-use crate::effect::{Effect, Event, HardState, Persist, Refusal, Stored};
+use crate::effect::{Effect, Event, HardState, Persist, Stored};
 use crate::follower::Follower;
-use crate::ids::{Index, MemberId, Sequence, Serial, Term, Ticket};
+use crate::ids::{Index, MemberId, Sequence, Serial, Term};
 use crate::incoming::Incoming;
 use crate::leader::Leader;
 use crate::log::Log;
-use crate::message::{Body, Entry, Message, Payload};
+use crate::message::{Body, Entry, Message};
 use crate::outbox::Outbox;
 use crate::quorum::Voters;
 use crate::status::{FollowerStatus, Role, Status};
@@ -31,7 +30,7 @@ const APPLY: u64 = 1024;
 pub(crate) enum State {
     Follower(Follower),
     Candidate(Candidate),
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
 /// One member of a group.
@@ -53,11 +52,17 @@ pub struct Node {
     pub(crate) state: State,
     /// A checkpoint that a leader sends.
     pub(crate) incoming: Option<Incoming>,
+    /// The persist after which the state machine is replaced; before it, it is not where `applied` says.
+    pub(crate) restoring: Sequence,
     /// When a leader, of whatever term, was last heard: for a while no other gets a vote (thesis, 4.2.3). Outlives a
     /// change of term, because a leader's lease rests on it.
     pub(crate) heard: Option<Duration>,
-    /// Names this life to others while it is rebuilt, and then its questions.
+    /// Names this life to others while it is rebuilt.
+    pub(crate) life: Serial,
+    /// Names its last question.
     pub(crate) serial: Serial,
+    /// Reads that the leader is asked about.
+    pub(crate) asks: Asks,
     /// When a follower or candidate campaigns.
     pub(crate) due: Duration,
     pub(crate) outbox: Outbox,
@@ -81,7 +86,9 @@ impl Node {
         Ok(Self {
             configured: *configured,
             voters: Voters::new(configuration),
+            life: Serial(dice.roll()),
             serial: Serial(dice.roll()),
+            asks: Asks::default(),
             dice,
             now: Duration::ZERO,
             begun: false,
@@ -93,6 +100,7 @@ impl Node {
             log,
             state: State::Follower(Follower::default()),
             incoming: partial.map(|(checkpoint, received)| Incoming::resumed(checkpoint, received)),
+            restoring: Sequence::ZERO,
             heard: None,
             due: Duration::ZERO,
             outbox: Outbox::default(),
@@ -106,6 +114,12 @@ impl Node {
         if self.halted {
             return;
         }
+        if now < self.now
+            && let State::Leader(leader) = &mut self.state
+        {
+            // It never should. Whatever was measured by this clock is worth nothing.
+            leader.lease.forget();
+        }
         self.now = self.now.max(now);
         if !self.begun {
             self.begin();
@@ -114,15 +128,9 @@ impl Node {
             Event::Received(message) => self.receive(message),
             Event::Persisted(sequence) => self.persisted(sequence),
             Event::Propose { ticket, command } => self.propose(ticket, command),
-            Event::Read { ticket, .. } => self.read(ticket),
-            Event::Change { ticket, .. } => {
-                let (leader, why) = (self.leader(), Refusal::NotReady);
-                self.outbox.push(Effect::ChangeRefused { ticket, leader, why });
-            }
-            Event::Transfer { ticket, .. } => {
-                let (leader, why) = (self.leader(), Refusal::NotReady);
-                self.outbox.push(Effect::TransferRefused { ticket, leader, why });
-            }
+            Event::Read { ticket, mode } => self.read_asked(ticket, mode),
+            Event::Change { ticket, target } => self.change_asked(ticket, target),
+            Event::Transfer { ticket, to } => self.transfer_asked(ticket, to),
             Event::CheckpointTaken(checkpoint) => self.checkpoint_taken(checkpoint),
             Event::ChunkRead { to, chunk } => self.chunk_read(to, chunk),
             Event::ChunkGone { to, checkpoint } => self.chunk_gone(to, &checkpoint),
@@ -151,8 +159,11 @@ impl Node {
             _ if !self.begun => Some(Duration::ZERO),
             State::Leader(leader) => leader.deadline(self),
             // Alone it leads as soon as its own vote is stored.
-            _ if self.alone() => None,
-            _ => self.may_campaign().then_some(self.due),
+            State::Candidate(_) if self.alone() => None,
+            _ => {
+                let due = self.may_campaign().then_some(self.due);
+                due.into_iter().chain(self.asks.deadline(self)).min()
+            }
         }
     }
 
@@ -189,9 +200,9 @@ impl Node {
             configuration: configuration.clone(),
             configured: *configured,
             rebuilding: self.hard.rebuilding,
-            lease: false,
-            transfer: None,
-            changing: false,
+            lease: self.leased(),
+            transfer: self.leading().and_then(|l| l.transfer.as_ref()).map(|t| t.to),
+            changing: self.leading().is_some_and(|l| l.change.is_some()),
             followers,
         }
     }
@@ -214,30 +225,9 @@ impl Node {
             self.heard = Some(self.now);
         }
         if self.alone() {
-            self.campaign();
+            self.campaign(false);
         } else {
             self.arm();
-        }
-    }
-
-    /// Whether it needs nobody else to lead.
-    pub(crate) fn alone(&self) -> bool {
-        self.voters.alone(self.config.id) && !self.hard.rebuilding
-    }
-
-    /// Whether this member may lead: it votes in the configuration in force, or in the one that comes back if that is
-    /// undone. A member that is being removed is sometimes the only one with a log that can win (thesis, 4.2.2).
-    pub(crate) fn may_campaign(&self) -> bool {
-        let possible = self.log.possible(self.commit);
-        !self.hard.rebuilding && possible.iter().any(|(_, c)| c.votes(self.config.id))
-    }
-
-    /// The log changed: perhaps another configuration is in force.
-    pub(crate) fn reconfigure(&mut self) {
-        let (configured, configuration) = self.log.configuration();
-        if *configured != self.configured || *configured == Index::ZERO {
-            self.configured = *configured;
-            self.voters = Voters::new(configuration);
         }
     }
 
@@ -255,6 +245,13 @@ impl Node {
         }
     }
 
+    fn leading(&self) -> Option<&Leader> {
+        match &self.state {
+            State::Leader(leader) => Some(leader),
+            _ => None,
+        }
+    }
+
     pub(crate) fn leader(&self) -> Option<MemberId> {
         match &self.state {
             State::Follower(follower) => follower.leader,
@@ -268,66 +265,6 @@ impl Node {
         if now != self.told && !self.halted {
             self.told = now;
             self.outbox.push(Effect::Role { term: now.0, role: now.1 });
-        }
-    }
-
-    fn receive(&mut self, message: Message) {
-        let Message { from, to, term, body } = message;
-        // Whoever it is: a member that lags may not know the newest group yet (section 6). Whose vote counts is decided
-        // where votes are counted.
-        if to != self.config.id || from == to {
-            return;
-        }
-        match body {
-            Body::PreVote { last } => return self.pre_vote_asked(from, term, last),
-            // A member that cannot hear the leader must not depose one that others hear (thesis, 4.2.3).
-            Body::Vote { transfer: false, .. } if term >= self.hard.term && self.hears_leader() => {
-                return;
-            }
-            _ => {}
-        }
-        if term > self.hard.term {
-            match body {
-                // Bears the term that was asked about.
-                Body::PreVoteReply { granted: true } => {}
-                Body::Append(_) | Body::Install(_) => self.follow(term, Some(from)),
-                _ => self.follow(term, None),
-            }
-        } else if term < self.hard.term {
-            return self.answer_stale(from, &body);
-        }
-        match body {
-            Body::PreVote { .. } => {}
-            Body::PreVoteReply { granted } => self.pre_vote_answered(from, term, granted),
-            Body::Vote { last, .. } => self.vote_asked(from, last),
-            Body::VoteReply { granted } => self.vote_answered(from, granted),
-            Body::Append(append) => self.append_asked(from, append),
-            Body::AppendReply(reply) => self.append_answered(from, &reply),
-            Body::Install(install) => self.install_asked(from, install),
-            Body::InstallReply(reply) => self.install_answered(from, &reply),
-            Body::TimeoutNow
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. }
-            | Body::Rebuilt { .. } => {}
-        }
-    }
-
-    /// Becomes a follower, in this term or a newer one, and gives up what only a leader can answer.
-    pub(crate) fn follow(&mut self, term: Term, leader: Option<MemberId>) {
-        if term > self.hard.term {
-            self.set_hard(HardState { term, vote: None, ..self.hard });
-        }
-        let old = std::mem::replace(&mut self.state, State::Follower(Follower { leader }));
-        match old {
-            State::Leader(old) => {
-                for ticket in old.reads.abandon() {
-                    self.outbox.push(Effect::ReadRefused { ticket, leader });
-                }
-                self.arm();
-            }
-            State::Candidate(_) => self.arm(),
-            // Its timer runs on: only a leader or a granted vote puts a campaign off.
-            State::Follower(_) => {}
         }
     }
 
@@ -381,32 +318,16 @@ impl Node {
         }
     }
 
-    fn propose(&mut self, ticket: Ticket, command: Bytes) {
-        if !matches!(self.state, State::Leader(_)) {
-            let leader = self.leader();
-            self.outbox.push(Effect::ProposalRefused { ticket, leader, why: Refusal::NotLeader });
-            return;
-        }
-        let index = self.log.last().index.next();
-        let term = self.hard.term;
-        self.log.append(Entry { index, term, payload: Payload::Command(command) });
-        self.outbox.push(Effect::Accepted { ticket, index, term });
-    }
-
-    fn read(&mut self, ticket: Ticket) {
-        if let State::Leader(leader) = &mut self.state {
-            leader.reads.add(ticket);
-        } else {
-            let leader = self.leader();
-            self.outbox.push(Effect::ReadRefused { ticket, leader });
-        }
-    }
-
     fn wake(&mut self) {
         match self.state {
             State::Leader(_) => self.leader_wake(),
-            _ if self.alone() || self.now < self.due || !self.may_campaign() => {}
-            _ => self.pre_campaign(),
+            State::Candidate(_) if self.alone() => {}
+            _ => {
+                self.ask_again();
+                if self.now >= self.due && self.may_campaign() {
+                    self.pre_campaign();
+                }
+            }
         }
     }
 
@@ -414,7 +335,10 @@ impl Node {
     fn flush(&mut self) {
         // Before the persist: a leader may send while it writes (thesis, 10.2.1), since it counts itself only when
         // its own write is done.
+        self.advance_change();
+        self.advance_transfer();
         self.replicate();
+        self.ask_leader();
         if self.dirty() {
             let mut persist =
                 Persist { sequence: self.outbox.issue(self.hard_dirty), ..Persist::default() };

@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::ids::{Index, Round, Serial};
+use crate::ids::{Index, Round};
 use crate::log::Log;
 use crate::message::{Append, Body, Checkpoint, Chunk, Conflict, InstallReply, Position};
+use crate::rebuild::Rebuilding;
 use crate::sending::{Read, Sending};
 
 #[derive(Debug)]
@@ -34,8 +35,8 @@ pub(crate) struct Progress {
     pub(crate) heard: Duration,
     /// The newest quorum round that it answered.
     pub(crate) round: Round,
-    /// It said that it was emptied: the name of its life, and an entry made since.
-    pub(crate) rebuilding: Option<(Serial, Index)>,
+    /// It said that it was emptied.
+    pub(crate) rebuilding: Option<Rebuilding>,
     /// It is no member any more, and is told so until then.
     pub(crate) leaves: Option<Duration>,
 }
@@ -83,6 +84,12 @@ impl Progress {
             rebuilding: None,
             leaves: None,
         }
+    }
+
+    /// The follower was emptied: what it had does not count any more.
+    pub(crate) fn forget(&mut self) {
+        self.matched = Index::ZERO;
+        self.mode = Mode::Stream { flights: VecDeque::new() };
     }
 
     /// The next thing that carries something, if it may be done now.

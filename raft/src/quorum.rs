@@ -3,7 +3,7 @@
 //! Every "a majority has ..." of the protocol goes through [`Voters::agreed`], so that joint consensus (section 6: both
 //! majorities, the old and the new) has one place. Knows nothing of logs or roles.
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, MOST_VOTERS};
 use crate::ids::MemberId;
 
 /// The voting members of a group, in the order of their ids, so that no behaviour depends on how a configuration was
@@ -37,7 +37,7 @@ impl Voters {
     }
 
     /// The largest value that a majority has reached, of the old and of the new group. Nobody agrees on nothing.
-    pub(crate) fn agreed<T: Ord + Default>(&self, value: impl Fn(MemberId) -> T) -> T {
+    pub(crate) fn agreed<T: Ord + Default + Copy>(&self, value: impl Fn(MemberId) -> T) -> T {
         let new = majority(&self.voters, &value);
         if self.outgoing.is_empty() { new } else { new.min(majority(&self.outgoing, &value)) }
     }
@@ -48,13 +48,17 @@ impl Voters {
     }
 }
 
-fn majority<T: Ord + Default>(members: &[MemberId], value: impl Fn(MemberId) -> T) -> T {
-    let mut values: Vec<T> = members.iter().map(|m| value(*m)).collect();
-    let Some(minority) = values.len().checked_sub(1).map(|most| most / 2) else {
-        return T::default();
-    };
+fn majority<T: Ord + Default + Copy>(members: &[MemberId], value: impl Fn(MemberId) -> T) -> T {
+    // In place, because this is done for every answer of a follower.
+    let mut all = [T::default(); MOST_VOTERS];
+    let mut count = 0;
+    for (slot, id) in all.iter_mut().zip(members) {
+        *slot = value(*id);
+        count += 1;
+    }
+    let values = &mut all[..count];
     values.sort_unstable();
-    values.swap_remove(minority)
+    values.get(count.saturating_sub(1) / 2).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A copy taken at one moment; nothing in it is needed to drive the node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::configuration::Configuration;
 use crate::ids::{Index, MemberId, Term};
@@ -53,8 +54,8 @@ pub struct Status {
     pub configured: Index,
     /// Whether it was emptied and does not vote yet.
     pub rebuilding: bool,
-    /// Whether it leads and holds a lease: a read would be answered without a round.
-    pub lease: bool,
+    /// Until when, by its clock, it leads under a lease, so that reads need no round; perhaps that is over.
+    pub lease: Option<Duration>,
     /// To whom it hands leadership on, while it does.
     pub transfer: Option<MemberId>,
     /// Whether a change of the group that was asked for here is under way.

@@ -42,7 +42,8 @@ fn every_transcript_is_played_as_written() {
     let mut wrong = Vec::new();
     for file in files {
         let written = std::fs::read_to_string(&file).unwrap();
-        let played = play(&written);
+        let played = std::panic::catch_unwind(|| play(&written));
+        let played = played.unwrap_or_else(|_| panic!("while {} was played", file.display()));
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(&file, &played).unwrap();
         } else if let Some(line) = first_difference(&written, &played) {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `group N [batch=B] [keep=K] [chunk=C] [chunks=W] [limit=U] [rounds=R]` | N members that are not started |
 //! | `join N...` | more members that are not started, and in no group |
-//! | `stored N term=T [vote=V] [terms...]` | what member N's disk holds |
+//! | `stored N term=T [vote=V] [terms...]` | what member N's disk holds; `same` leaves the log as it is |
 //! | `start [N...]`, `crash N...` | all or some; a crash loses what was not synced |
 //! | `empty N` | the disk of N, which is down, loses everything; it is started as one that rebuilds |
 //! | `timeout N` | moves time to N's deadline and wakes it |
@@ -14,7 +14,7 @@
 //! | `drop [A->B...]` | loses what is under way |
 //! | `late A->B`, `arrive` | puts the oldest message aside; brings what was put aside back |
 //! | `cut N...` or `cut A->B...`, `heal` | links that lose everything |
-//! | `hold N`, `sync N` | N's disk does not sync; syncs all it has |
+//! | `hold N`, `step N`, `sync N` | N's disk does not sync; syncs what it has now; syncs from now on |
 //! | `damage N`, `blind N` | N's disk damages the next checkpoint that it collects; N cannot read its checkpoint (again: it can) |
 //! | `propose N TEXT...`, `read N [COUNT]`, `lease N [COUNT]` | a client; `lease` is a read by lease |
 //! | `change N ID... [+ ID...]` | the group is to be these voters and learners |
@@ -126,7 +126,8 @@ impl Stage {
         let actor = self.actor(id);
         match verb {
             "hold" => actor.holds = true,
-            "sync" => self.sync(id),
+            "sync" => self.sync(id, false),
+            "step" => self.sync(id, true),
             "empty" => actor.empty(),
             "damage" => actor.damages = true,
             "blind" => actor.blind = !actor.blind,
@@ -196,10 +197,16 @@ impl Stage {
     }
 
     fn stored(&mut self, words: &[&str]) {
+        let same = words.contains(&"same");
+        let words: Vec<&str> = words.iter().copied().filter(|w| *w != "same").collect();
+        let words = &words[..];
         let ids = numbers(words);
         let stored = &mut self.actor(ids[0]).stored;
         stored.hard.term = Term(option(words, "term").expect("term="));
         stored.hard.vote = option(words, "vote").map(MemberId);
+        if same {
+            return;
+        }
         stored.entries = (ids[1..].iter().zip(1..))
             .map(|(term, index)| Entry {
                 index: Index(index),
@@ -278,9 +285,9 @@ impl Stage {
         }
     }
 
-    fn sync(&mut self, id: u64) {
+    fn sync(&mut self, id: u64, holds: bool) {
         let actor = self.actor(id);
-        actor.holds = false;
+        actor.holds = holds;
         for event in actor.sync() {
             self.event(id, event);
         }
@@ -293,7 +300,7 @@ impl Stage {
                 None => format!("n{id} down"),
                 Some(node) => {
                     let terms: Vec<u64> = node.entries().map(|e| e.term.0).collect();
-                    words::status(&node.status(), &terms)
+                    words::status(&node.status(), &terms, shift(self.now, actor.ahead))
                 }
             });
         }
@@ -317,7 +324,7 @@ impl Stage {
             }
         }
         if !self.actor(id).holds && !self.actor(id).unsynced.is_empty() {
-            self.sync(id);
+            self.sync(id, false);
         }
     }
 }

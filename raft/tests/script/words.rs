@@ -2,6 +2,8 @@
 //!
 //! An entry is `index@term`, a command is told when it is applied.
 
+use std::time::Duration;
+
 use raft::{
     Body, Checkpoint, Chunk, Configuration, Effect, Entry, MemberId, Message, Outcome, Payload,
     Persist, Position, ReadMode, Refusal, Role, Status,
@@ -185,7 +187,7 @@ pub(crate) fn effect(effect: &Effect) -> String {
     }
 }
 
-pub(crate) fn status(status: &Status, terms: &[u64]) -> String {
+pub(crate) fn status(status: &Status, terms: &[u64], now: Duration) -> String {
     let log = terms.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
     let log = if log.is_empty() { "none" } else { &log };
     let mut words = format!(
@@ -200,7 +202,8 @@ pub(crate) fn status(status: &Status, terms: &[u64]) -> String {
     if status.configured.0 > 0 {
         words = format!("{words}; group {} at {}", group(&status.configuration), status.configured);
     }
-    let marks = [("rebuilding", status.rebuilding), ("lease", status.lease)];
+    let marks =
+        [("rebuilding", status.rebuilding), ("lease", status.lease.is_some_and(|end| now < end))];
     for (mark, _) in marks.into_iter().filter(|(_, on)| *on) {
         words = format!("{words}; {mark}");
     }
