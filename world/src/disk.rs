@@ -31,6 +31,26 @@ pub struct Space {
     pub free: u64,
 }
 
+/// What a name leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// An ordinary file.
+    File,
+    /// A directory.
+    Directory,
+    /// A device, pipe or socket.
+    Other,
+}
+
+/// What [`Disk::look`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// What it is, links followed.
+    pub what: What,
+    /// Bytes of a file.
+    pub size: u64,
+}
+
 /// An open file. Dropping it closes it; it does not sync it.
 pub trait File: Send + Sync {
     /// Fills `buffer` from `offset`.
@@ -109,6 +129,38 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Whether there is anything at `path`.
     fn exists(&self, path: &Path) -> bool;
+    /// What `path` leads to, links followed.
+    ///
+    /// # Errors
+    /// As the operating system reports them; `Unsupported` where only files are simulated.
+    fn look(&self, path: &Path) -> io::Result<Look> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Makes `link` a symbolic link to `target`.
+    ///
+    /// # Errors
+    /// As the operating system reports them; `Unsupported` where only files are simulated.
+    fn link(&self, target: &Path, link: &Path) -> io::Result<()> {
+        let _ = (target, link);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Lets the owner run a file.
+    ///
+    /// # Errors
+    /// As the operating system reports them; `Unsupported` where only files are simulated.
+    fn make_executable(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Removes a file, or a directory with all that is below it; links are not followed.
+    ///
+    /// # Errors
+    /// As the operating system reports them; `Unsupported` where only files are simulated.
+    fn remove_all(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// The space of the file system that holds `path`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod dice;
 pub mod disk;
 pub mod net;
+pub mod process;
 pub mod task;
 
 mod real;
@@ -21,8 +22,9 @@ use futures_util::future::BoxFuture;
 
 pub use clock::{Clock, Elapsed, Time, Wall};
 pub use dice::Dice;
-pub use disk::{Disk, File, OpenMode};
+pub use disk::{Disk, File, Look, OpenMode, What};
 pub use net::{Address, AddressError, Listener, Net, Stream};
+pub use process::{Command, Exit, Process};
 pub use task::{Task, Tasks};
 
 /// The handles through which a daemon reaches the operating system. Cheap to clone.

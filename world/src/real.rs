@@ -10,4 +10,5 @@ pub(crate) mod clock;
 pub(crate) mod dice;
 pub(crate) mod disk;
 pub(crate) mod net;
+pub(crate) mod process;
 pub(crate) mod task;

@@ -1,6 +1,10 @@
 //! Tasks and threads: who runs the work of a daemon. What the work is, is not known here.
 
+use std::io;
+
 use futures_util::future::BoxFuture;
+
+use crate::process::{Command, Process};
 
 /// A running task. It goes on when this handle is dropped; [`Task::abort`] ends it.
 pub struct Task {
@@ -39,4 +43,13 @@ pub trait Tasks: Send + Sync {
     }
     /// Starts a thread of its own for work that blocks for long (a disk committer, a notifier).
     fn thread(&self, name: &'static str, work: Box<dyn FnOnce() + Send>);
+    /// Runs a program.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such program; else as the operating system reports them. A world that
+    /// has no programs says `Unsupported`.
+    fn process(&self, command: &Command) -> io::Result<Process> {
+        let _ = command;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 
-use crate::disk::{Disk, File, OpenMode, Space};
+use crate::disk::{Disk, File, Look, OpenMode, Space, What};
 
 pub(crate) struct RealDisk;
 
@@ -60,6 +60,33 @@ impl Disk for RealDisk {
 
     fn exists(&self, path: &Path) -> bool {
         path.exists()
+    }
+
+    fn look(&self, path: &Path) -> io::Result<Look> {
+        let found = fs::metadata(path)?;
+        let what = match found.file_type() {
+            kind if kind.is_file() => What::File,
+            kind if kind.is_dir() => What::Directory,
+            _ => What::Other,
+        };
+        Ok(Look { what, size: found.len() })
+    }
+
+    fn link(&self, target: &Path, link: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, link)
+    }
+
+    fn make_executable(&self, path: &Path) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+    }
+
+    fn remove_all(&self, path: &Path) -> io::Result<()> {
+        if fs::symlink_metadata(path)?.is_dir() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        }
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {

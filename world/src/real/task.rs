@@ -1,11 +1,14 @@
 //! Tasks on the tokio runtime that was current when the world was made.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use crate::task::{Apart, Task, Tasks};
+use crate::{
+    process::{Command, Process},
+    task::{Apart, Task, Tasks},
+};
 
 pub(crate) struct RealTasks(Handle);
 
@@ -52,5 +55,10 @@ impl Tasks for RealTasks {
         if let Err(error) = spawned {
             panic!("cannot start thread {name}: {error}");
         }
+    }
+
+    fn process(&self, command: &Command) -> io::Result<Process> {
+        let _inside = self.0.enter();
+        super::process::start(command)
     }
 }
