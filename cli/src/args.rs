@@ -146,17 +146,47 @@ pub(crate) enum Mr {
     /// Run one of the jobs that come with Plumeria.
     #[command(subcommand)]
     Run(Job),
+    /// Run programs that read and write lines, with the options of Hadoop Streaming (-input, -output,
+    /// -mapper, -reducer ...; without any, they are listed).
+    Streaming(Streaming),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Streaming {
+    /// The options of Hadoop Streaming, with one dash.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    pub(crate) arguments: Vec<String>,
 }
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Job {
     /// Count the words (runs of non-blank bytes) of files and directories.
-    Wordcount(Wordcount),
+    Wordcount(Native),
+    /// Find the lines that contain a string.
+    Grep {
+        /// The string, as it is.
+        pattern: String,
+        #[command(flatten)]
+        native: Native,
+    },
+    /// List, for each word, the files that it is in.
+    Index(Native),
+    /// Sort records; the parts of the output, one after the other, are in total order.
+    Sort {
+        /// Records are this many bytes each; otherwise they are lines.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+        record_bytes: Option<u64>,
+        /// The key is this many bytes at the begin of a record; otherwise all of it.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+        key_bytes: Option<u64>,
+        #[command(flatten)]
+        native: Native,
+    },
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Wordcount {
-    /// Files and directories inside a mount.
+pub(crate) struct Native {
+    /// Files, directories and patterns inside a mount.
     #[arg(required = true)]
     pub(crate) inputs: Vec<PathBuf>,
     /// The output directory, inside the same mount; it must not exist yet.
@@ -164,10 +194,16 @@ pub(crate) struct Wordcount {
     /// The cluster, if it is not to be found by the paths.
     #[arg(long, env = "PLUMERIA_CLUSTER")]
     pub(crate) cluster: Option<String>,
-    /// Reduce tasks, one output file each.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) reduces: u32,
+    /// Reduce tasks, one output file each (default: 4; 0 for grep, whose lines then keep their order).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) reduces: Option<u32>,
     /// Read files whose names begin with `.` or `_` too.
     #[arg(long)]
     pub(crate) all_files: bool,
+    /// Compress the output (part-00000.gz).
+    #[arg(long)]
+    pub(crate) gzip: bool,
+    /// On any files of this machine, without a cluster.
+    #[arg(long)]
+    pub(crate) local: bool,
 }

@@ -37,6 +37,11 @@ impl Failure {
         Self::new(Kind::Usage, message)
     }
 
+    /// The same with words in front.
+    pub(crate) fn context(self, words: &'static str) -> Self {
+        Self { error: self.error.context(words), ..self }
+    }
+
     /// The exit code.
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(self.kind as u8)

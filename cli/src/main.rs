@@ -21,7 +21,7 @@ use clap::Parser as _;
 use world::World;
 
 use crate::{
-    args::{Arguments, Command, Everywhere, Mr},
+    args::{Arguments, Command, Everywhere},
     failure::{Kind, OrFail as _, Outcome},
     output::Output,
 };
@@ -77,7 +77,7 @@ async fn dispatch(arguments: Arguments, output: Output) -> Outcome {
         Command::Umount(umount) => command::umount::run(&umount, timeout, output),
         Command::Status(status) => command::status::run(&world, &status, timeout, output).await,
         Command::Fsck(cluster) => command::fsck::run(&world, &cluster, timeout, output).await,
-        Command::Mr(Mr::Run(job)) => command::mr::run(&world, &job, timeout, output).await,
+        Command::Mr(mr) => command::mr::run(&world, &mr, timeout, output).await,
     }
 }
 

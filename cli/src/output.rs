@@ -17,6 +17,11 @@ impl Output {
         Self { json, terminal: std::io::stdout().is_terminal() && !plain }
     }
 
+    /// This, or JSON if that is asked for after all.
+    pub(crate) fn or_json(self, json: bool) -> Self {
+        Self { json: self.json || json, ..self }
+    }
+
     /// A line for people; nothing with `--json`.
     pub(crate) fn line(self, text: &str) {
         if !self.json {

@@ -9,6 +9,17 @@ pub enum Error {
     /// An input is missing.
     #[error("the input {0} does not exist")]
     NoInput(String),
+    /// A pattern of inputs matches nothing.
+    #[error("no input matches {0}")]
+    NoMatch(String),
+    /// An input that cannot be read as it should be.
+    #[error("the input {path}: {reason}")]
+    Input {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A specification that makes no sense.
     #[error("{0}")]
     Spec(String),
@@ -53,12 +64,72 @@ pub enum Error {
         #[source]
         error: std::io::Error,
     },
+    /// A function or program failed on a record.
+    #[error("the record at byte {offset} of {path} (number {number} of its split): {reason}")]
+    Record {
+        /// The file.
+        path: String,
+        /// Where the record begins.
+        offset: u64,
+        /// Which record of its split it is.
+        number: u64,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A program failed on a split.
+    #[error("the split of {length} bytes at byte {offset} of {path}{}: {reason}", number.map_or(String::new(), |number| format!(", record {number}")))]
+    Split {
+        /// The file.
+        path: String,
+        /// Where the split begins.
+        offset: u64,
+        /// Its bytes.
+        length: u64,
+        /// The record of the split, if the program told how far it was.
+        number: Option<u64>,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A program of a streaming job failed.
+    #[error("{program} ended with {end}{said}")]
+    Program {
+        /// Its command line.
+        program: String,
+        /// How it ended.
+        end: String,
+        /// Its last lines of standard error, each on a line of its own.
+        said: String,
+    },
+    /// A program of a streaming job cannot be run.
+    #[error("{program} cannot be run: {reason}")]
+    Start {
+        /// Its command line.
+        program: String,
+        /// Why.
+        reason: String,
+    },
+    /// No worker knows the native job.
+    #[error(
+        "there is no job {0:?}: the jobs that come with Plumeria are wordcount, grep, index and sort"
+    )]
+    NoProgram(String),
+    /// The attempt is not wanted any more.
+    #[error("the attempt was given up")]
+    Cancelled,
+    /// What a job's own function reports.
+    #[error("{0}")]
+    Job(String),
     /// Bytes that are no map output.
     #[error("damaged map output: {0}")]
     Damaged(&'static str),
 }
 
 impl Error {
+    /// Whether it is of the framework, and not of a function of the job.
+    pub(crate) fn is_ours(&self) -> bool {
+        !matches!(self, Self::Job(_) | Self::Damaged(_))
+    }
+
     pub(crate) fn files(what: impl Into<String>, error: fs::Error) -> Self {
         Self::Files { what: what.into(), error }
     }

@@ -3,61 +3,51 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use world::{Task as Running, Time, World};
 
 use crate::{
+    counters::Counters,
     error::Error,
     files::Files,
+    input::plan::{self, Choice, Cutting, Split},
+    native::{Programs, sample},
     peers::{Peers, Place},
-    plan::{self, Split},
-    progress::{Counters, Phase, Progress},
+    progress::{Phase, Progress},
     proto::{self, MapRequest, ReduceRequest, Source},
     scheduler::{Effect, Event, Limits, Scheduler, Task, WorkerNo},
+    spec::{JobSpec, Program},
 };
 
-/// What a job does with its input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobKind {
-    /// Lines `word TAB count`; a word is a run of bytes that are no blanks.
-    WordCount,
-}
-
-/// A job.
+/// A file that is put into the file system for the time of the job.
 #[derive(Clone, Debug)]
-pub struct JobSpec {
-    /// What it does.
-    pub kind: JobKind,
-    /// Files and directories (all that is below them) in the file system, by absolute path.
-    pub inputs: Vec<String>,
-    /// The directory to be made for the output; must not exist.
-    pub output: String,
-    /// Parts of the output.
-    pub reduces: u32,
-    /// Input of one map task, about; 16 to 64 MiB is usual.
-    pub split_bytes: u64,
-    /// Whether names that begin with `.` or `_` are input too.
-    pub hidden: bool,
-    /// How often one task may fail.
-    pub attempts: u32,
-    /// A worker that was not heard of for so long is given up.
-    pub silence: Duration,
+pub struct Upload {
+    /// Its name in the job's temporary directory.
+    pub name: String,
+    /// What is in it.
+    pub bytes: Bytes,
 }
 
-impl Default for JobSpec {
-    fn default() -> Self {
-        Self {
-            kind: JobKind::WordCount,
-            inputs: Vec::new(),
-            output: String::new(),
-            reduces: 2,
-            split_bytes: 32 << 20,
-            hidden: false,
-            attempts: 4,
-            silence: Duration::from_secs(10),
-        }
-    }
+/// A job as it is submitted.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// What it is.
+    pub spec: JobSpec,
+    /// What its tasks need besides.
+    pub uploads: Vec<Upload>,
+    /// The native jobs that are known.
+    pub programs: Programs,
 }
+
+/// Where [`Upload`]s of a job with this output directory lie while it runs.
+#[must_use]
+pub fn upload_path(output: &str, name: &str) -> String {
+    format!("{output}/{TEMPORARY}/files/{name}")
+}
+
+/// Where attempts write before their output has its name; hidden from other jobs.
+const TEMPORARY: &str = "_temporary";
 
 /// What became of a job that is done.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,27 +96,46 @@ pub async fn run(
     files: Arc<dyn Files>,
     peers: &Peers,
     workers: &[Place],
-    spec: JobSpec,
+    submission: Submission,
     progress: &watch::Sender<Progress>,
 ) -> Result<Summary, Error> {
+    let Submission { mut spec, uploads, programs } = submission;
     let began = world.clock.now();
     progress.send_replace(Progress::default());
-    check(&spec, workers)?;
+    spec.check()?;
+    if workers.is_empty() {
+        return Err(Error::NoWorkers("none is configured".to_owned()));
+    }
     let failed = |error| Error::files(format!("looking at the output {}", spec.output), error);
     if files.stat(&spec.output).await.map_err(failed)?.is_some() {
         return Err(Error::OutputExists(spec.output));
     }
-    let input = plan::input_files(files.as_ref(), &spec.inputs, spec.hidden).await?;
-    let splits = plan::splits(&input, spec.split_bytes);
-    let temporary = format!("{}/_temporary", spec.output);
+    let choice = Choice { hidden: spec.hidden, nested: spec.nested };
+    let input = plan::input_files(files.as_ref(), &spec.inputs, choice).await?;
+    let cutting =
+        Cutting { target: spec.split_bytes, rule: spec.records.clone(), together: spec.together };
+    let splits = plan::splits(&input, &cutting);
+    if let (Program::Native { name, arguments }, None) = (&spec.program, &spec.shuffle) {
+        let job = programs.get(name)?;
+        let of = (&spec, arguments.as_slice());
+        let ranges = sample::ranges(files.as_ref(), job.as_ref(), of, &splits).await?;
+        spec.shuffle = ranges;
+    }
+    let temporary = format!("{}/{TEMPORARY}", spec.output);
     let failed = |error| Error::files(format!("making the output {}", spec.output), error);
     files.make_directories(&temporary).await.map_err(failed)?;
+    if let Err(error) = upload(files.as_ref(), &spec.output, uploads).await {
+        discard(files.as_ref(), &spec.output).await;
+        return Err(error);
+    }
     let id = world.dice.roll();
     let (news, inbox) = mpsc::channel(1024);
     let limits = Limits { attempts: spec.attempts.max(1), silence: spec.silence, alone: ALONE };
     let mut job = Job {
         scheduler: Scheduler::new(splits.len() as u32, spec.reduces, limits),
+        encoded: spec.encode(),
         world: world.clone(),
+        files: files.clone(),
         peers: peers.clone(),
         workers: workers.to_vec(),
         spec,
@@ -148,33 +157,37 @@ pub async fn run(
     };
     if finished.is_err() {
         // So that the job can be submitted again; the directory was ours from the start.
-        if let Err(error) = files.remove(&job.spec.output).await {
-            tracing::warn!(output = job.spec.output, %error, "the output of a failed job stays behind");
-        }
+        discard(files.as_ref(), &job.spec.output).await;
     }
     finished
 }
 
-fn check(spec: &JobSpec, workers: &[Place]) -> Result<(), Error> {
-    let bad = |text: &str| Err(Error::Spec(text.to_owned()));
-    if workers.is_empty() {
-        return Err(Error::NoWorkers("none is configured".to_owned()));
+async fn discard(files: &dyn Files, output: &str) {
+    if let Err(error) = files.remove(output).await {
+        tracing::warn!(output, %error, "the output of a failed job stays behind");
     }
-    if spec.inputs.is_empty() {
-        return bad("a job needs an input");
+}
+
+async fn upload(files: &dyn Files, output: &str, uploads: Vec<Upload>) -> Result<(), Error> {
+    if uploads.is_empty() {
+        return Ok(());
     }
-    if !spec.output.starts_with('/') || spec.output.trim_end_matches('/').is_empty() {
-        return bad("the output must be an absolute path in the file system, below its root");
-    }
-    if spec.reduces == 0 || spec.reduces > 10_000 {
-        return bad("a job has 1 to 10000 reduces");
+    let failed = |error| Error::files(format!("giving the job's files to {output}"), error);
+    files.make_directories(&format!("{output}/{TEMPORARY}/files")).await.map_err(failed)?;
+    for Upload { name, bytes } in uploads {
+        let ino = files.create(&upload_path(output, &name)).await.map_err(failed)?;
+        let written = files.write(ino, 0, bytes).await;
+        let finished = files.finish(ino).await;
+        written.and(finished).map_err(failed)?;
     }
     Ok(())
 }
 
 struct Job {
     scheduler: Scheduler,
+    encoded: Vec<u8>,
     world: World,
+    files: Arc<dyn Files>,
     peers: Peers,
     workers: Vec<Place>,
     spec: JobSpec,
@@ -183,7 +196,7 @@ struct Job {
     news: mpsc::Sender<News>,
     tasks: Tasks,
     /// Of the attempt that counts, for each task.
-    counters: BTreeMap<Task, proto::Counters>,
+    counters: BTreeMap<Task, Counters>,
     /// What running maps have read, for each worker.
     reading: BTreeMap<WorkerNo, u64>,
     began: Time,
@@ -205,7 +218,7 @@ impl Job {
             let event = match news {
                 Ok(Some(News::Event(event, counters))) => {
                     if let (Event::Done { task, .. }, Some(counters)) = (&event, counters) {
-                        self.counters.insert(*task, counters);
+                        self.counters.insert(*task, (&counters).into());
                     }
                     event
                 }
@@ -270,13 +283,26 @@ impl Job {
         tracing::debug!(%place, %task, attempt, "an attempt starts");
         let news = self.news.clone();
         let service = self.peers.get(&place);
-        let (job, reduces) = (self.id, self.spec.reduces);
+        let part = match task {
+            Task::Map(number) | Task::Reduce(number) => number,
+        };
+        let output = &self.spec.output;
+        let temporary = format!("{output}/{TEMPORARY}/part-{part:05}-{attempt}");
+        let ending = if self.spec.gzip { ".gz" } else { "" };
+        let named = format!("{output}/part-{part:05}{ending}");
+        let writes = matches!(task, Task::Reduce(_)) || self.spec.reduces == 0;
+        let rename = writes.then(|| (self.files.clone(), temporary.clone(), named));
         let work = match task {
-            Task::Map(map) => {
-                let pieces = self.splits[map as usize].pieces.clone();
-                Err(MapRequest { job, map, attempt, reduces, pieces })
-            }
-            Task::Reduce(reduce) => Ok(self.reduce(reduce, attempt)),
+            Task::Map(map) => Err(MapRequest {
+                job: self.id,
+                map,
+                attempt,
+                spec: self.encoded.clone(),
+                pieces: self.splits[map as usize].pieces.clone(),
+                temporary,
+                skip: Vec::new(),
+            }),
+            Task::Reduce(reduce) => Ok(self.reduce(reduce, attempt, temporary)),
         };
         let running = self.world.spawn("job-attempt", async move {
             let answer = match (service, work) {
@@ -289,6 +315,18 @@ impl Job {
                     let reply = service.reduce(reduce).await;
                     reply.map(|reply| (reply.failed, vec![], reply.lost, reply.counters))
                 }
+            };
+            let answer = match (answer, rename) {
+                (Ok((failed, sizes, lost, counters)), Some((files, from, to)))
+                    if failed.is_empty() =>
+                {
+                    let failed = match files.rename(&from, &to).await {
+                        Ok(()) => failed,
+                        Err(error) => format!("naming {to}: {error}"),
+                    };
+                    Ok((failed, sizes, lost, counters))
+                }
+                (answer, _) => answer,
             };
             let (event, counters) = match answer {
                 Ok((failed, sizes, _, counters)) if failed.is_empty() => {
@@ -309,21 +347,20 @@ impl Job {
         self.tasks.0.push(running);
     }
 
-    fn reduce(&self, reduce: u32, attempt: u32) -> ReduceRequest {
+    fn reduce(&self, reduce: u32, attempt: u32, temporary: String) -> ReduceRequest {
         let source = |(worker, map, attempt, size): (WorkerNo, u32, u32, u64)| Source {
             place: self.workers[worker.0 as usize].0.clone(),
             map,
             attempt,
             size,
         };
-        let output = &self.spec.output;
         ReduceRequest {
             job: self.id,
             reduce,
             attempt,
             sources: self.scheduler.sources(reduce).into_iter().map(source).collect(),
-            temporary: format!("{output}/_temporary/part-{reduce:05}-{attempt}"),
-            output: format!("{output}/part-{reduce:05}"),
+            temporary,
+            spec: self.encoded.clone(),
         }
     }
 
@@ -332,7 +369,7 @@ impl Job {
         let all = self.splits.len() as u32;
         let total: u64 = self.splits.iter().map(|split| split.bytes).sum();
         let done = self.counters.iter().filter(|(task, _)| matches!(task, Task::Map(_)));
-        let done: u64 = done.map(|(_, counters)| counters.input_bytes).sum();
+        let done: u64 = done.map(|(_, counters)| counters.input_bytes()).sum();
         let reading: u64 = if maps == all { 0 } else { self.reading.values().sum() };
         let bytes = (done + reading).min(total);
         let now = self.world.clock.now();
@@ -378,7 +415,7 @@ impl Job {
         let ino = files.create(&success).await.map_err(failed)?;
         files.finish(ino).await.map_err(failed)?;
         let mut counters = Counters::default();
-        self.counters.values().for_each(|more| counters.add(more));
+        self.counters.values().for_each(|more| counters.merge(more));
         let elapsed = self.world.clock.now().since(self.began);
         progress.send_replace(Progress { phase: Phase::Done, elapsed, ..last });
         Ok(Summary {

@@ -8,21 +8,22 @@
 //! It knows no locks' internals, no Raft, no FUSE and nothing of how blocks are kept.
 
 mod client;
+mod counters;
 mod error;
-mod fetch;
 mod files;
+mod input;
 mod job;
-mod map;
+mod local;
+mod native;
 mod peers;
-mod plan;
 mod progress;
-mod reduce;
-mod run;
 mod scheduler;
 mod service;
+mod shuffle;
+mod spec;
 mod store;
-mod tally;
-mod words;
+mod streaming;
+mod task;
 mod worker;
 
 /// The generated language of the wire.
@@ -42,10 +43,23 @@ mod proto {
     tonic::include_proto!("plumeria.mapreduce");
 }
 
+pub use counters::Counters;
 pub use error::Error;
 pub use files::{Files, Line, Stat};
-pub use job::{JobKind, JobSpec, Summary, run};
+pub use input::record::Rule;
+pub use job::{Submission, Summary, Upload, run, upload_path};
+pub use local::{LocalFiles, run_local};
+pub use native::{
+    Programs,
+    raw::{RawCombine, RawJob, RawMapper, RawOutput, RawReducer, Record, number},
+};
 pub use peers::{Peers, Place};
-pub use progress::{Counters, Phase, Progress};
+pub use progress::{Phase, Progress};
 pub use service::{Server, server};
+pub use shuffle::groups::Values;
+pub use spec::{JobSpec, Program, Shuffle};
+pub use streaming::{
+    Shipped, Streaming,
+    options::{Give, Options, parse as streaming_options},
+};
 pub use worker::{Config, Worker};

@@ -280,7 +280,7 @@ impl Scheduler {
     /// Gives idle tasks to free slots.
     fn next(&mut self, effects: &mut Vec<Effect>) {
         let done = |jobs: &[Job]| jobs.iter().all(|job| matches!(job.state, State::Done { .. }));
-        if done(&self.reduces) {
+        if done(&self.reduces) && (!self.reduces.is_empty() || done(&self.maps)) {
             self.over = true;
             effects.push(Effect::Finished);
             return;

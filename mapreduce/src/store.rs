@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,11 +14,16 @@ use std::{
 use parking_lot::Mutex;
 use world::{File, OpenMode, Time, World};
 
-use crate::{error::Error, run::Place};
+use crate::{
+    error::Error,
+    shuffle::run::{Packer, Place},
+    task::Gauge,
+};
 
 /// A job whose coordinator was not heard of for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(900);
 const PREFIX: &str = "plumeria-map-";
+const HOME: &str = "plumeria-job-";
 
 /// One finished map.
 pub(crate) struct Output {
@@ -57,33 +62,38 @@ impl Drop for Output {
 /// Writes an output, partition after partition.
 pub(crate) struct Writer {
     output: Output,
-    buffer: Vec<u8>,
+    packer: Packer,
     written: u64,
     begun: u64,
 }
 
 impl Writer {
-    /// Where the next record goes; call [`Writer::flush_if_large`] now and then.
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
+    /// Appends a record to the partition.
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.packer.put(key, value);
+        if self.packer.packed().len() >= 1 << 20 { self.flush() } else { Ok(()) }
     }
 
-    pub(crate) fn flush_if_large(&mut self) -> Result<(), Error> {
-        if self.buffer.len() >= 1 << 20 { self.flush() } else { Ok(()) }
+    /// Appends bytes that are blocks already: a part fetched from elsewhere.
+    pub(crate) fn append(&mut self, blocks: &[u8]) -> Result<(), Error> {
+        self.packer.packed().extend_from_slice(blocks);
+        if self.packer.packed().len() >= 1 << 20 { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.output.file.write_all_at(&self.buffer, self.written).map_err(|error| {
+        let packed = self.packer.packed();
+        self.output.file.write_all_at(packed, self.written).map_err(|error| {
             Error::disk(format!("writing {}", self.output.path.display()), error)
         })?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
+        self.written += packed.len() as u64;
+        packed.clear();
         Ok(())
     }
 
     /// The partition is complete.
     pub(crate) fn end_partition(&mut self) {
-        let end = self.written + self.buffer.len() as u64;
+        self.packer.end_block();
+        let end = self.written + self.packer.packed().len() as u64;
         self.output.index.push((self.begun, end - self.begun));
         self.begun = end;
     }
@@ -96,16 +106,34 @@ impl Writer {
 
 /// What a job left here.
 pub(crate) struct JobStore {
+    /// Set once its files are in its home.
+    pub(crate) shipped: tokio::sync::OnceCell<()>,
     outputs: Mutex<BTreeMap<(u32, u32), Arc<Output>>>,
-    /// Input bytes that its running maps have read.
-    pub(crate) reading: AtomicU64,
+    /// Attempts under way; those that have ended are gone.
+    running: Mutex<Vec<Weak<Gauge>>>,
     heard: Mutex<Time>,
-    over: std::sync::atomic::AtomicBool,
 }
 
 impl JobStore {
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+    /// A gauge for an attempt that begins.
+    pub(crate) fn begin(&self) -> Arc<Gauge> {
+        let gauge = Arc::new(Gauge::default());
+        let mut running = self.running.lock();
+        running.retain(|gauge| gauge.strong_count() > 0);
+        running.push(Arc::downgrade(&gauge));
+        gauge
+    }
+
+    /// Input bytes that its running attempts have read.
+    pub(crate) fn reading(&self) -> u64 {
+        let running = self.running.lock();
+        let read = |gauge: Arc<Gauge>| gauge.read.load(Ordering::Relaxed);
+        running.iter().filter_map(Weak::upgrade).map(read).sum()
+    }
+
+    /// Stops what runs.
+    fn cancel(&self) {
+        self.running.lock().iter().filter_map(Weak::upgrade).for_each(|gauge| gauge.cancel());
     }
 
     pub(crate) fn add(&self, map: u32, attempt: u32, output: Output) {
@@ -133,13 +161,15 @@ impl Store {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if name.starts_with(PREFIX) {
                 world.disk.remove(&path).map_err(failed)?;
+            } else if name.starts_with(HOME) {
+                world.disk.remove_all(&path).map_err(failed)?;
             }
         }
         let (jobs, number) = (Mutex::default(), AtomicU64::new(0));
         Ok(Self { world: world.clone(), dir: dir.to_owned(), jobs, number })
     }
 
-    pub(crate) fn writer(&self, job: u64) -> Result<Writer, Error> {
+    pub(crate) fn writer(&self, job: u64, compress: bool) -> Result<Writer, Error> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join(format!("{PREFIX}{job:016x}-{number}"));
         let file = self
@@ -148,7 +178,7 @@ impl Store {
             .open(&path, OpenMode::CreateNew)
             .map_err(|error| Error::disk(format!("making {}", path.display()), error))?;
         let output = Output { file, path, world: self.world.clone(), index: Vec::new() };
-        Ok(Writer { output, buffer: Vec::new(), written: 0, begun: 0 })
+        Ok(Writer { output, packer: Packer::new(compress), written: 0, begun: 0 })
     }
 
     /// The job's part; jobs not heard of for long are dropped on the way.
@@ -158,19 +188,30 @@ impl Store {
         jobs.retain(|_, known| now.since(*known.heard.lock()) < FORGOTTEN);
         let known = jobs.entry(job).or_insert_with(|| {
             Arc::new(JobStore {
+                shipped: tokio::sync::OnceCell::new(),
                 outputs: Mutex::default(),
-                reading: AtomicU64::new(0),
+                running: Mutex::default(),
                 heard: Mutex::new(now),
-                over: false.into(),
             })
         });
         *known.heard.lock() = now;
         known.clone()
     }
 
+    /// The directory of a job's files, working directories and logs.
+    pub(crate) fn home(&self, job: u64) -> PathBuf {
+        self.dir.join(format!("{HOME}{job:016x}"))
+    }
+
     pub(crate) fn end(&self, job: u64) {
         if let Some(known) = self.jobs.lock().remove(&job) {
-            known.over.store(true, Ordering::Relaxed);
+            known.cancel();
+        }
+        let home = self.home(job);
+        if self.world.disk.exists(&home)
+            && let Err(error) = self.world.disk.remove_all(&home)
+        {
+            tracing::warn!(home = %home.display(), %error, "the files of a job stay behind");
         }
     }
 }

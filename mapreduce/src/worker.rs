@@ -1,10 +1,7 @@
 //! A worker: runs the attempts that coordinators give it, keeps map output, hands it out. Which job
 //! needs what, and when, is the coordinators' business.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
@@ -12,23 +9,21 @@ use world::World;
 
 use crate::{
     error::Error,
-    fetch::Fetch,
     files::Files,
-    map::MapTask,
+    native::Programs,
     peers::{Peers, Place},
     proto::{
         FetchReply, FetchRequest, HelloReply, MapReply, MapRequest, PingReply, ReduceReply,
         ReduceRequest,
     },
-    reduce::{Failed, ReduceTask},
     service::Service,
+    spec::JobSpec,
     store::Store,
+    task::{self, Bench, MapWork, ReduceWork, reduce::Failed},
 };
 
 /// The most bytes that one fetch answers.
 const FETCH_LIMIT: u64 = 8 << 20;
-/// The most partitions that a job may have.
-const REDUCE_LIMIT: u32 = 10_000;
 
 /// How a worker works.
 #[derive(Clone, Debug)]
@@ -41,6 +36,8 @@ pub struct Config {
     pub slots: u32,
     /// Memory of one attempt for its table or its fetched parts; beyond it, the local disk is used.
     pub memory: u64,
+    /// The native jobs that it can run.
+    pub programs: Programs,
 }
 
 /// A worker. It serves its own process through [`Peers`], others once [`crate::server`] is on a listener.
@@ -87,25 +84,51 @@ impl Worker {
         &self.config.place
     }
 
-    fn check(reduces: u32) -> Result<(), Error> {
-        if (1..=REDUCE_LIMIT).contains(&reduces) {
-            return Ok(());
-        }
-        Err(Error::Spec(format!("a job has 1 to {REDUCE_LIMIT} reduces, not {reduces}")))
-    }
-
-    async fn run_map(&self, request: MapRequest) -> Result<MapReply, Error> {
-        Self::check(request.reduces)?;
-        let _slot = self.slots.acquire().await;
-        let task = MapTask {
+    fn bench(&self, job: u64, spec: &[u8]) -> Result<Bench, Error> {
+        let spec = JobSpec::decode(spec)?;
+        spec.check()?;
+        let store = self.store.job(job);
+        let gauge = store.begin();
+        Ok(Bench {
             world: self.world.clone(),
             files: self.files.clone(),
             store: self.store.clone(),
-            job: self.store.job(request.job),
-            memory: self.config.memory as usize,
+            job: store,
+            peers: self.peers.clone(),
+            programs: self.config.programs.clone(),
+            spec: Arc::new(spec),
+            number: job,
+            memory: self.config.memory,
+            gauge,
+        })
+    }
+
+    async fn run_map(&self, request: MapRequest) -> Result<MapReply, Error> {
+        let bench = self.bench(request.job, &request.spec)?;
+        let _slot = self.slots.acquire().await;
+        let work = MapWork {
+            map: request.map,
+            attempt: request.attempt,
+            pieces: request.pieces,
+            temporary: request.temporary,
+            skip: request.skip,
         };
-        let (sizes, counters) = task.run(request).await?;
-        Ok(MapReply { failed: String::new(), sizes, counters: Some(counters) })
+        let done = task::map::run(&bench, work).await?;
+        let counters = Some((&done.counters).into());
+        Ok(MapReply { failed: String::new(), sizes: done.sizes, counters })
+    }
+
+    async fn run_reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Failed> {
+        let bench = self.bench(request.job, &request.spec)?;
+        let _slot = self.slots.acquire().await;
+        let work = ReduceWork {
+            reduce: request.reduce,
+            attempt: request.attempt,
+            sources: request.sources,
+            temporary: request.temporary,
+        };
+        let counters = task::reduce::run(&bench, work).await?;
+        Ok(ReduceReply { counters: Some((&counters).into()), ..ReduceReply::default() })
     }
 }
 
@@ -123,18 +146,8 @@ impl Service for Worker {
     }
 
     async fn reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Error> {
-        let _slot = self.slots.acquire().await;
-        let fetch = Fetch {
-            world: self.world.clone(),
-            peers: self.peers.clone(),
-            store: self.store.clone(),
-            job: request.job,
-            partition: request.reduce,
-            memory: self.config.memory,
-        };
-        let task = ReduceTask { world: self.world.clone(), files: self.files.clone(), fetch };
-        Ok(match task.run(request).await {
-            Ok(counters) => ReduceReply { counters: Some(counters), ..ReduceReply::default() },
+        Ok(match self.run_reduce(request).await {
+            Ok(reply) => reply,
             Err(Failed::Lost(lost)) => {
                 ReduceReply { failed: lost.reason, lost: lost.maps, counters: None }
             }
@@ -157,7 +170,7 @@ impl Service for Worker {
     }
 
     async fn ping(&self, job: u64) -> Result<PingReply, Error> {
-        Ok(PingReply { bytes: self.store.job(job).reading.load(Ordering::Relaxed) })
+        Ok(PingReply { bytes: self.store.job(job).reading() })
     }
 
     async fn end(&self, job: u64) -> Result<(), Error> {

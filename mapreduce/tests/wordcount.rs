@@ -6,8 +6,8 @@ mod memory;
 use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use mapreduce::{
-    Config, Counters, Error, Files, JobSpec, Peers, Phase, Place, Progress, Summary, Worker, run,
-    server,
+    Config, Error, Files, JobSpec, Peers, Phase, Place, Programs, Progress, Submission, Summary,
+    Worker, run, server,
 };
 use memory::{Memory, Through};
 use tokio::sync::watch;
@@ -107,6 +107,7 @@ impl Cluster {
             dir: self.dir.path().join(&name),
             slots: 1,
             memory,
+            programs: Programs::shipped(),
         };
         self.workers.push(Worker::open(&self.world, files, &self.peers, config).await.unwrap());
     }
@@ -115,7 +116,8 @@ impl Cluster {
         let places: Vec<_> = self.workers.iter().map(|worker| worker.place().clone()).collect();
         let (progress, seen) = watch::channel(Progress::default());
         let summary =
-            run(&self.world, files.clone(), &self.peers, &places, spec, &progress).await?;
+            run(&self.world, files.clone(), &self.peers, &places, submission(spec), &progress)
+                .await?;
         let last = *seen.borrow();
         Ok((summary, last))
     }
@@ -128,6 +130,10 @@ impl Cluster {
             })
             .sum()
     }
+}
+
+fn submission(spec: JobSpec) -> Submission {
+    Submission { spec, uploads: Vec::new(), programs: Programs::shipped() }
 }
 
 fn spec(output: &str) -> JobSpec {
@@ -153,10 +159,11 @@ async fn two_workers_count_as_a_simple_count_does_and_a_second_job_may_not_overw
     assert_eq!(last.phase, Phase::Done);
     assert_eq!(last.maps.0, summary.maps);
     assert!(summary.maps >= 8);
-    let counted = Counters { words: expected.values().sum(), ..summary.counters };
-    assert_eq!(summary.counters, counted);
-    assert_eq!(summary.counters.output_records, expected.len() as u64);
-    assert_eq!(summary.counters.input_files, 202);
+    let words: u64 = expected.values().sum();
+    assert_eq!(summary.counters.get("wordcount", "words"), words);
+    assert_eq!(summary.counters.framework("Map output records"), words);
+    assert_eq!(summary.counters.framework("Reduce output records"), expected.len() as u64);
+    assert_eq!(summary.counters.get("File System Counters", "Files read"), 202);
 
     let refused = cluster.run(&files, spec("/out")).await.unwrap_err();
     assert!(matches!(refused, Error::OutputExists(_)), "{refused}");
@@ -220,6 +227,7 @@ async fn a_worker_that_dies_over_the_wire_has_its_maps_run_again() {
             dir: dir.path().join(format!("work-{number}")),
             slots: 1,
             memory: 64 << 20,
+            programs: Programs::shipped(),
         };
         // Each has peers of its own, as in a process of its own.
         let worker =
@@ -231,7 +239,7 @@ async fn a_worker_that_dies_over_the_wire_has_its_maps_run_again() {
     let peers = Peers::new(&world, Some(me));
     let (progress, _seen) = watch::channel(Progress::default());
     let spec = JobSpec { silence: Duration::from_secs(3), ..spec("/out") };
-    let job = run(&world, files.clone(), &peers, &places, spec, &progress);
+    let job = run(&world, files.clone(), &peers, &places, submission(spec), &progress);
     let killer = async {
         while stopping.reads.load(Ordering::SeqCst) < 3 {
             tokio::task::yield_now().await;
@@ -266,7 +274,7 @@ async fn the_engine_itself_is_fast() {
     cluster.add(files.clone(), 64 << 20).await;
     let spec = JobSpec { split_bytes: 16 << 20, ..spec("/out") };
     let (summary, _) = cluster.run(&files, spec).await.unwrap();
-    let speed = summary.counters.input_bytes as f64 / summary.elapsed.as_secs_f64() / 1e6;
+    let speed = summary.counters.input_bytes() as f64 / summary.elapsed.as_secs_f64() / 1e6;
     eprintln!("{speed:.0} MB/s, {:?}", summary.elapsed);
-    assert_eq!(summary.counters.words % 4, 0);
+    assert_eq!(summary.counters.get("wordcount", "words") % 4, 0);
 }

@@ -90,8 +90,13 @@ async fn serve(
     };
     let place = mapreduce::Place::from(&listen.address);
     // Two workers share the two cores of a small machine.
-    let settings =
-        mapreduce::Config { place, dir: config.scratch.join("maps"), slots: 1, memory: 256 << 20 };
+    let settings = mapreduce::Config {
+        place,
+        dir: config.scratch.join("maps"),
+        slots: 1,
+        memory: 256 << 20,
+        programs: mapreduce::Programs::shipped(),
+    };
     let worker = mapreduce::Worker::open(world, fs, &access.peers, settings)
         .await
         .or_fail(Kind::Failed, cannot)?;

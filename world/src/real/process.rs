@@ -95,8 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_reads_writes_complains_and_ends_with_its_code() {
-        let mut process =
-            start(&sh("cat; echo $GREETING from $PWD; echo oh >&2; exit 3")).unwrap();
+        let mut process = start(&sh("cat; echo $GREETING from $PWD; echo oh >&2; exit 3")).unwrap();
         let mut input = process.input.take().unwrap();
         input.write_all(b"one\n").await.unwrap();
         drop(input);

@@ -1,4 +1,4 @@
-//! Counting words: an open-addressing table from byte strings to counts, with a fixed hash. The standard map is
+//! Adding up numbers by key while they come: an open-addressing table with a fixed hash. The standard map is
 //! slower and begins each run with another seed. What is counted is not known here.
 
 /// A hash that is the same in every process: it also chooses the partition of a key.
@@ -33,55 +33,58 @@ pub(crate) fn partition(hash: u64, partitions: u32) -> u32 {
     ((u128::from(hash) * u128::from(partitions)) >> 64) as u32
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Slot {
     hash: u64,
-    /// 0: the slot is free.
     count: u64,
+    /// Where the key lies; [`FREE`]: nowhere.
     at: u32,
     length: u32,
 }
 
-/// Words and how often each was added.
+const FREE: u32 = u32::MAX;
+const EMPTY: Slot = Slot { hash: 0, count: 0, at: FREE, length: 0 };
+
+/// Keys, each with the sum of what was added.
 pub(crate) struct Tally {
     slots: Vec<Slot>,
     used: usize,
     keys: Vec<u8>,
 }
 
-/// One word with its count.
+/// One key with its sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counted<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) count: u64,
-    hash: u64,
 }
 
 impl Tally {
     pub(crate) fn new() -> Self {
-        Self { slots: vec![Slot::default(); 1 << 12], used: 0, keys: Vec::new() }
+        Self { slots: vec![EMPTY; 1 << 12], used: 0, keys: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, key: &[u8]) {
+    /// Adds `amount` to what `key` has. Keys may take up to 4 GiB, less one byte: see [`Tally::bytes`].
+    pub(crate) fn add(&mut self, key: &[u8], amount: u64) {
         let hash = hash(key);
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         loop {
             let slot = &mut self.slots[at];
-            if slot.count == 0 {
+            if slot.at == FREE {
                 break;
             }
             if slot.hash == hash && slot.length as usize == key.len() {
                 let from = slot.at as usize;
                 if &self.keys[from..from + key.len()] == key {
-                    slot.count += 1;
+                    slot.count = slot.count.saturating_add(amount);
                     return;
                 }
             }
             at = (at + 1) & mask;
         }
         self.slots[at] =
-            Slot { hash, count: 1, at: self.keys.len() as u32, length: key.len() as u32 };
+            Slot { hash, count: amount, at: self.keys.len() as u32, length: key.len() as u32 };
         self.keys.extend_from_slice(key);
         self.used += 1;
         if self.used * 2 > self.slots.len() {
@@ -90,11 +93,11 @@ impl Tally {
     }
 
     fn grow(&mut self) {
-        let mut slots = vec![Slot::default(); self.slots.len() * 2];
+        let mut slots = vec![EMPTY; self.slots.len() * 2];
         let mask = slots.len() - 1;
-        for slot in self.slots.iter().filter(|slot| slot.count > 0) {
+        for slot in self.slots.iter().filter(|slot| slot.at != FREE) {
             let mut at = slot.hash as usize & mask;
-            while slots[at].count > 0 {
+            while slots[at].at != FREE {
                 at = (at + 1) & mask;
             }
             slots[at] = *slot;
@@ -111,14 +114,18 @@ impl Tally {
         self.used
     }
 
-    /// The words of each of `partitions` partitions, each sorted by bytes.
-    pub(crate) fn sorted(&self, partitions: u32) -> Vec<Vec<Counted<'_>>> {
+    /// The keys of each of `partitions` partitions, as `of` spreads them by key and hash; each sorted by bytes.
+    pub(crate) fn sorted(
+        &self,
+        partitions: u32,
+        of: impl Fn(&[u8], u64) -> u32,
+    ) -> Vec<Vec<Counted<'_>>> {
         let mut parts = vec![Vec::new(); partitions as usize];
-        for slot in self.slots.iter().filter(|slot| slot.count > 0) {
+        for slot in self.slots.iter().filter(|slot| slot.at != FREE) {
             let from = slot.at as usize;
             let key = &self.keys[from..from + slot.length as usize];
-            let counted = Counted { key, count: slot.count, hash: slot.hash };
-            parts[partition(slot.hash, partitions) as usize].push((prefix(key), counted));
+            let counted = Counted { key, count: slot.count };
+            parts[of(key, slot.hash) as usize].push((prefix(key), counted));
         }
         // Most comparisons are decided by the first eight bytes, without going to the key.
         for part in &mut parts {
@@ -131,7 +138,8 @@ impl Tally {
     }
 }
 
-fn prefix(key: &[u8]) -> u64 {
+/// The first eight bytes as a number that is ordered as they are.
+pub(crate) fn prefix(key: &[u8]) -> u64 {
     let mut eight = [0; 8];
     let length = key.len().min(8);
     eight[..length].copy_from_slice(&key[..length]);
@@ -155,10 +163,10 @@ mod tests {
             let mut tally = Tally::new();
             let mut simple = BTreeMap::new();
             for word in &words {
-                tally.add(word);
+                tally.add(word, 1);
                 *simple.entry(word.clone()).or_insert(0_u64) += 1;
             }
-            let parts = tally.sorted(partitions);
+            let parts = tally.sorted(partitions, |_, hash| partition(hash, partitions));
             let mut all = BTreeMap::new();
             for (at, part) in parts.iter().enumerate() {
                 prop_assert!(part.windows(2).all(|pair| pair[0].key < pair[1].key));
@@ -176,11 +184,11 @@ mod tests {
         let mut tally = Tally::new();
         for round in 0..2 {
             for number in 0..200_000_u32 {
-                tally.add(format!("word-{number}").as_bytes());
+                tally.add(format!("word-{number}").as_bytes(), 1);
             }
             assert_eq!(tally.len(), 200_000, "round {round}");
         }
-        let parts = tally.sorted(4);
+        let parts = tally.sorted(4, |_, hash| partition(hash, 4));
         for part in &parts {
             assert!((40_000..60_000).contains(&part.len()), "{}", part.len());
             assert!(part.iter().all(|counted| counted.count == 2));

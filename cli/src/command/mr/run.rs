@@ -1,0 +1,144 @@
+//! Running a job: the native ones of `plumeria mr run`, and the way that all jobs take to the workers, of a
+//! cluster or of this process.
+
+use std::{path::PathBuf, time::Duration};
+
+use mapreduce::{JobSpec, Place, Program, Programs, Progress, Rule, Submission, Summary, Upload};
+use tokio::sync::watch;
+use world::World;
+
+use super::{kind, place::Places, show};
+use crate::{
+    args::{Job, Native},
+    config::Client,
+    failure::{Failure, Kind, OrFail as _, Outcome},
+    output::Output,
+    role::{FileSystem, Remote, Tie},
+};
+
+pub(super) async fn run(world: &World, job: &Job, timeout: Duration, output: Output) -> Outcome {
+    let (native, name, arguments) = match job {
+        Job::Wordcount(native) => (native, "wordcount", vec![]),
+        Job::Grep { pattern, native } => (native, "grep", vec![pattern.clone()]),
+        Job::Index(native) => (native, "index", vec![]),
+        Job::Sort { record_bytes, key_bytes, native } => {
+            let key = match (key_bytes, record_bytes) {
+                (Some(key), _) => key.to_string(),
+                (None, Some(record)) => record.to_string(),
+                (None, None) => usize::MAX.to_string(),
+            };
+            let kind = if record_bytes.is_some() { "fixed" } else { "lines" };
+            (native, "sort", vec![key, kind.to_owned()])
+        }
+    };
+    let records = match job {
+        Job::Sort { record_bytes: Some(bytes), .. } => Rule::Fixed(*bytes),
+        _ => Rule::Lines,
+    };
+    // Matching lines stay in the order of the input, unless they are asked for sorted.
+    let reduces = native.reduces.unwrap_or(if name == "grep" { 0 } else { 4 });
+    let Native { inputs, output: to, cluster, all_files, local, gzip, .. } = native;
+    let places = Places::of(inputs, to, *local)?;
+    let spec = JobSpec {
+        name: name.to_owned(),
+        program: Program::Native { name: name.to_owned(), arguments },
+        inputs: places.inputs,
+        output: places.output,
+        reduces,
+        records,
+        hidden: *all_files,
+        gzip: *gzip,
+        ..JobSpec::default()
+    };
+    let cluster = cluster.clone().or_else(|| places.source.map(|path| path.display().to_string()));
+    let submission = Submission { spec, uploads: Vec::new(), programs: Programs::shipped() };
+    let target = if *local { Target::Here } else { Target::Cluster(cluster) };
+    let summary = submit(world, target, submission, timeout, output).await?;
+    show::tell(&summary, name, to, output);
+    Ok(())
+}
+
+/// Where a job runs.
+pub(super) enum Target {
+    /// In this process, on its machine's files.
+    Here,
+    /// On the workers of a cluster.
+    Cluster(Option<String>),
+}
+
+/// Runs a job and shows how far it is.
+pub(super) async fn submit(
+    world: &World,
+    target: Target,
+    submission: Submission,
+    timeout: Duration,
+    output: Output,
+) -> Outcome<Summary> {
+    let (sender, receiver) = watch::channel(Progress::default());
+    let bar = world.spawn("progress", show::show(receiver, output));
+    let done = match target {
+        Target::Here => here(world, submission, &sender).await,
+        Target::Cluster(cluster) => {
+            let cluster =
+                cluster.ok_or_else(|| Failure::usage("no cluster is named".to_owned()))?;
+            on_cluster(world, &cluster, submission, timeout, &sender).await
+        }
+    };
+    bar.abort();
+    done
+}
+
+async fn on_cluster(
+    world: &World,
+    cluster: &str,
+    submission: Submission,
+    timeout: Duration,
+    progress: &watch::Sender<Progress>,
+) -> Outcome<Summary> {
+    let client = Client::find(cluster)?;
+    let workers: Vec<Place> =
+        client.workers.iter().map(|peer| Place::from(&peer.address)).collect();
+    if workers.is_empty() {
+        return Err(Failure::new(
+            Kind::Failed,
+            "the cluster has no workers: start some with `plumeria worker`",
+        ));
+    }
+    let access = Remote::new(world, &client, wire::Role::Tool, 0)?.access(world);
+    let file_system = FileSystem::open(world, &access, Tie::tool("mr"), false, timeout).await?;
+    let files = file_system.fs.clone();
+    let done = mapreduce::run(world, files, &access.peers, &workers, submission, progress).await;
+    file_system.close(world, timeout).await?;
+    finished(done)
+}
+
+fn finished(done: Result<Summary, mapreduce::Error>) -> Outcome<Summary> {
+    done.map_err(|error| Failure { kind: kind(&error), error: error.into() })
+        .map_err(|failure| failure.context("the job failed"))
+}
+
+/// A directory for the map output of a local job, removed when it is over.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn here(
+    world: &World,
+    submission: Submission,
+    progress: &watch::Sender<Progress>,
+) -> Outcome<Summary> {
+    let name = format!("plumeria-mr-{}-{:08x}", std::process::id(), world.dice.roll() as u32);
+    let scratch = Scratch(std::env::temp_dir().join(name));
+    finished(mapreduce::run_local(world, &scratch.0, submission, progress).await)
+}
+
+/// A file of this machine, to be put into the file system for the time of a job.
+pub(super) fn upload(path: &str, name: &str) -> Outcome<Upload> {
+    let bytes = std::fs::read(path)
+        .or_fail(Kind::Usage, || format!("cannot read {path}, which is given along"))?;
+    Ok(Upload { name: name.to_owned(), bytes: bytes.into() })
+}

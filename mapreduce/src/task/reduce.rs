@@ -1,0 +1,127 @@
+//! A reduce attempt: fetches its partition of every map, merges, reduces, and writes its part of the output under a
+//! temporary name. Giving it its name is the coordinator's. Who asked for it is not known here.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::Ordering,
+};
+
+use super::{
+    Bench, ReduceWork,
+    fetch::{self, Lost, Runs},
+    map::panic_text,
+    sink::{self, Sink},
+};
+use crate::{
+    counters::{BYTES, Counters, name},
+    error::Error,
+    native::raw::{RawOutput, RawReducer},
+    shuffle::{groups, merge::Merge},
+    spec::Shuffle,
+    streaming::{reduce as streaming, task},
+};
+
+/// Why a reduce did not work.
+pub(crate) enum Failed {
+    Lost(Lost),
+    Other(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Runs the attempt.
+pub(crate) async fn run(bench: &Bench, work: ReduceWork) -> Result<Counters, Failed> {
+    let shuffled: u64 = work.sources.iter().map(|source| source.size).sum();
+    // Fetching is half of the work, reducing the other.
+    bench.gauge.all.store(shuffled * 2, Ordering::Relaxed);
+    let parts =
+        fetch::all(bench, work.reduce, work.sources.clone()).await?.map_err(Failed::Lost)?;
+    let shuffle = bench.shuffle()?;
+    let (store, number, compress) = (bench.store.clone(), bench.number, bench.spec.compress);
+    let order = shuffle.order.clone();
+    let merging =
+        move || parts.merge(&Runs { store: &store, job: number, compress, order: &order });
+    let (merge, kept) = bench.world.blocking(merging).await?;
+    let (sink, file) = sink::part(&bench.files, &work.temporary, bench.spec.gzip);
+    let reducing = async {
+        match bench.streaming() {
+            None => native(bench, merge, shuffle, sink).await,
+            Some(program) => {
+                let place = task::Task::reduce(bench, &work);
+                streaming::run(bench, program, &place, merge, sink).await
+            }
+        }
+    };
+    let (reduced, written) = tokio::join!(reducing, file.write());
+    drop(kept);
+    let mut counters = match (reduced, written) {
+        // The thread that could not hand its lines over only knows that the writer was gone.
+        (Err(Error::Cancelled), Err(error)) => return Err(error.into()),
+        (Err(error), _) => return Err(error.into()),
+        (Ok(_), Err(error)) => return Err(error.into()),
+        (Ok(mut counters), Ok(size)) => {
+            counters.add(BYTES, name::BYTES_WRITTEN, size);
+            counters
+        }
+    };
+    counters.count(name::SHUFFLED_BYTES, shuffled);
+    Ok(counters)
+}
+
+async fn native(
+    bench: &Bench,
+    mut merge: Merge,
+    shuffle: Shuffle,
+    sink: Sink,
+) -> Result<Counters, Error> {
+    let Some((job, arguments)) = bench.native()? else { return Err(Error::Cancelled) };
+    let mut reducer = job.reducer(arguments)?;
+    let mut lines = Lines {
+        sink,
+        end: job.line_end(arguments),
+        counters: Counters::default(),
+        gauge: bench.gauge.clone(),
+    };
+    let work = move || {
+        let reduce = || groups::reduce(&mut merge, &shuffle.order, guard(&mut reducer), &mut lines);
+        let seen = catch_unwind(AssertUnwindSafe(reduce))
+            .map_err(|panic| Error::Spec(panic_text(panic.as_ref())))??;
+        let mut counters = lines.counters;
+        counters.count(name::REDUCE_RECORDS, seen.records);
+        counters.count(name::REDUCE_GROUPS, seen.groups);
+        counters.count(name::OUTPUT_RECORDS, lines.sink.finish()?);
+        Ok(counters)
+    };
+    bench.world.blocking(work).await
+}
+
+fn guard(reducer: &mut Box<dyn RawReducer>) -> &mut dyn RawReducer {
+    reducer.as_mut()
+}
+
+/// Writes what a reducer emits as lines: key, tab, value.
+struct Lines {
+    sink: Sink,
+    end: &'static [u8],
+    counters: Counters,
+    gauge: std::sync::Arc<super::Gauge>,
+}
+
+impl RawOutput for Lines {
+    fn emit(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.gauge.check()?;
+        if value.is_empty() {
+            self.sink.record(&[key, self.end])
+        } else {
+            self.sink.record(&[key, b"\t", value, self.end])
+        }
+    }
+
+    fn count(&mut self, group: &str, name: &str, amount: u64) {
+        self.counters.add(group, name, amount);
+    }
+}
