@@ -149,7 +149,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut group = Group::new(options.members)?;
     group.elect()?;
     let command = Bytes::from(vec![7; options.bytes]);
-    let mut run = |group: &mut Group, length: Duration| {
+    let run = |group: &mut Group, length: Duration| {
         let (begun, before) = (Instant::now(), group.members[0].commands);
         while begun.elapsed() < length {
             for _ in 0..16 {

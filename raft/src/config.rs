@@ -109,3 +109,37 @@ impl Config {
         Err(Error::Config(wrong))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::new(MemberId(1), [1, 2, 3].map(MemberId).to_vec());
+        change(&mut config);
+        config.check().map_or_else(|error| error.to_string(), |()| "none".to_owned())
+    }
+
+    #[test]
+    fn settings_that_break_the_protocol_are_refused_by_name() {
+        assert_eq!(refusal(|_| {}), "none");
+        assert_eq!(refusal(|c| c.voters.clear()), "none", "one that joins");
+        assert!(refusal(|c| c.voters.push(MemberId(2))).contains("twice"));
+        assert!(refusal(|c| c.id = MemberId(4)).contains("lack this member"));
+        assert!(refusal(|c| c.voters.extend((4..=8).map(MemberId))).contains("7 voters"));
+        assert!(refusal(|c| c.heartbeat = c.election_min).contains("heartbeat"));
+        assert!(refusal(|c| c.election_max = c.election_min).contains("election_max"));
+        assert!(refusal(|c| c.drift = 1000).contains("drift"));
+        assert!(refusal(|c| c.window = 0).contains("window"));
+        assert!(refusal(|c| c.chunk_bytes = 0).contains("chunk_bytes"));
+        assert!(refusal(|c| c.catch_up_rounds = 0).contains("catch_up_rounds"));
+    }
+
+    #[test]
+    fn a_lease_is_shorter_than_the_election_timeout_by_the_drift() {
+        let mut config = Config::new(MemberId(1), vec![MemberId(1)]);
+        config.election_min = Duration::from_millis(200);
+        config.drift = 100;
+        assert_eq!(config.lease(), Duration::from_millis(180));
+    }
+}

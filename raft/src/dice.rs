@@ -26,3 +26,23 @@ impl Dice {
         from + Duration::from_micros(self.roll() % span)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_times_again_and_two_seeds_do_not() {
+        let (from, to) = (Duration::from_millis(150), Duration::from_millis(300));
+        let draw = |seed| {
+            let mut dice = Dice::new(seed);
+            (0..100).map(|_| dice.between(from, to)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        let differ = draw(1).iter().zip(draw(2)).filter(|(a, b)| **a != *b).count();
+        assert!(differ > 95, "{differ} of 100 differ");
+        assert!(draw(3).iter().all(|time| (from..to).contains(time)));
+        let late = draw(4).iter().filter(|time| **time > (from + to) / 2).count();
+        assert!((30..70).contains(&late), "{late} of 100 in the second half");
+    }
+}

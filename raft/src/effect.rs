@@ -49,7 +49,8 @@ pub enum Event {
         to: MemberId,
     },
     /// The driver has this checkpoint of the state machine, which it made itself, **on stable storage**. It must be able
-    /// to read it until it has reported a newer one, and answers later reads of it with [`Event::ChunkGone`].
+    /// to read it until it has reported a newer one, and should as long as reads of it come, so that a long transfer need
+    /// not begin anew; else it answers with [`Event::ChunkGone`].
     CheckpointTaken(Checkpoint),
     /// The answer to [`Effect::ReadChunk`].
     ChunkRead {

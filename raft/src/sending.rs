@@ -1,8 +1,9 @@
 //! A checkpoint on its way out, to one follower.
 //!
-//! Chunks are read by the driver, sent, and acknowledged when the follower has them on stable storage; so many are under
-//! way at once, which bounds the memory on both sides. After a loss it goes on from what the follower has. The bytes
-//! never stay here.
+//! It begins with the question how far the follower is, since it may have a part from before. Chunks are read by the
+//! driver, sent, and acknowledged when the follower has them on stable storage; so many are under way at once, which
+//! bounds the memory on both sides. After silence it asks again, and goes on from what the follower has. The bytes never
+//! stay here.
 
 use std::time::Duration;
 
@@ -21,12 +22,14 @@ pub(crate) struct Sending {
     acknowledged: u64,
     /// Where the next chunk begins.
     next: u64,
-    /// When it last moved, or was tried again.
-    moved: Duration,
+    /// When it last moved or was asked about; `None` before the first question.
+    moved: Option<Duration>,
     /// When the follower last said how far it is.
     answered: Duration,
     /// It was gone back to this place; the other chunks that did not fit are no news.
     again: Option<u64>,
+    /// The follower was asked how far it is: until it says so, nothing more is sent. A slow disk is not swamped.
+    asking: bool,
 }
 
 /// A piece of a checkpoint that the driver is to read.
@@ -38,7 +41,8 @@ pub(crate) struct Read {
 
 impl Sending {
     pub(crate) fn new(checkpoint: Checkpoint, now: Duration) -> Self {
-        Self { checkpoint, acknowledged: 0, next: 0, moved: now, answered: now, again: None }
+        let (acknowledged, next, moved) = (0, 0, None);
+        Self { checkpoint, acknowledged, next, moved, answered: now, again: None, asking: false }
     }
 
     pub(crate) fn checkpoint(&self) -> &Checkpoint {
@@ -53,17 +57,13 @@ impl Sending {
     /// The next piece, if one may be under way.
     pub(crate) fn send(&mut self, view: &View<'_>) -> Option<Next> {
         let size = self.checkpoint.size;
-        let begins = self.next == 0 && self.again.is_none();
-        if view.now >= self.moved + view.patience {
-            self.moved = view.now;
-            self.next = self.acknowledged;
-            self.again = None;
-            // Asks how far the follower is: perhaps only its answer was lost.
+        if self.moved.is_none_or(|moved| view.now >= moved + view.patience) {
+            self.moved = Some(view.now);
+            self.asking = true;
             return Some(Next::Say(self.question(view)));
         }
-        if size == 0 && begins {
-            self.again = Some(0);
-            return Some(Next::Say(self.question(view)));
+        if self.asking {
+            return None;
         }
         let window = view.chunk_bytes.saturating_mul(view.chunk_window);
         if self.next >= size || self.next >= self.acknowledged.saturating_add(window) {
@@ -74,6 +74,7 @@ impl Sending {
         Some(Next::Read(Read { checkpoint: self.checkpoint.clone(), offset, limit }))
     }
 
+    /// For a checkpoint without any bytes this is all of it.
     fn question(&self, view: &View<'_>) -> Body {
         let checkpoint = self.checkpoint.clone();
         let chunk = Chunk { checkpoint, offset: self.acknowledged, data: Bytes::new() };
@@ -87,18 +88,22 @@ impl Sending {
             return;
         }
         self.answered = now;
-        if reply.again {
+        if std::mem::take(&mut self.asking) {
+            (self.acknowledged, self.next) = (reply.received, reply.received);
+            self.moved = Some(now);
+            self.again = None;
+        } else if reply.again {
             // The follower lost what it had, or a chunk was lost on the way: once for each place.
             if self.again != Some(reply.received) {
                 self.again = Some(reply.received);
                 self.acknowledged = reply.received;
                 self.next = reply.received;
-                self.moved = now;
+                self.moved = Some(now);
             }
         } else if reply.received > self.acknowledged {
             self.acknowledged = reply.received;
             self.next = self.next.max(reply.received);
-            self.moved = now;
+            self.moved = Some(now);
         }
     }
 

@@ -16,7 +16,9 @@ pub(crate) struct Actor {
     pub(crate) stored: Stored,
     /// The bytes of the checkpoint in `stored`.
     pub(crate) data: Bytes,
-    /// Those of the one that is being collected.
+    /// The checkpoint before that one: it stays readable.
+    older: Option<(Checkpoint, Bytes)>,
+    /// The bytes of the one that is being collected.
     part: Vec<u8>,
     pub(crate) unsynced: Vec<Persist>,
     pub(crate) holds: bool,
@@ -65,10 +67,13 @@ impl Actor {
                 }
             }
             Effect::ReadChunk { to, checkpoint, offset, limit } => {
-                if self.blind || self.stored.checkpoint.as_ref() != Some(&checkpoint) {
+                let newest = self.stored.checkpoint.as_ref().map(|c| (c, &self.data));
+                let older = self.older.as_ref().map(|(c, data)| (c, data));
+                let mut all = newest.into_iter().chain(older).filter(|_| !self.blind);
+                let Some((_, data)) = all.find(|(c, _)| **c == checkpoint) else {
                     return Some(Event::ChunkGone { to, checkpoint });
-                }
-                let data = self.data.slice(offset as usize..(offset + limit) as usize);
+                };
+                let data = data.slice(offset as usize..(offset + limit) as usize);
                 return Some(Event::ChunkRead { to, chunk: Chunk { checkpoint, offset, data } });
             }
             _ => {}
@@ -84,8 +89,9 @@ impl Actor {
         let last = Position { index: applied, term };
         let (size, digest) = (data.len() as u64, digest(&data));
         let checkpoint = Checkpoint { last, configuration: self.group.clone(), size, digest };
-        self.stored.checkpoint = Some(checkpoint.clone());
-        self.data = data;
+        let older = self.stored.checkpoint.replace(checkpoint.clone());
+        let bytes = std::mem::replace(&mut self.data, data);
+        self.older = older.map(|older| (older, bytes));
         Event::CheckpointTaken(checkpoint)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `group N [batch=B] [keep=K] [chunk=C] [chunks=W] [limit=U] [rounds=R]` | N members that are not started |
+//! | `group N [batch=B] [keep=K] [chunk=C] [chunks=W] [limit=U] [log=L] [rounds=R]` | N members that are not started |
 //! | `join N...` | more members that are not started, and in no group |
 //! | `stored N term=T [vote=V] [terms...]` | what member N's disk holds; `same` leaves the log as it is |
 //! | `start [N...]`, `crash N...` | all or some; a crash loses what was not synced |
@@ -191,6 +191,7 @@ impl Stage {
         config.chunk_bytes = option(words, "chunk").unwrap_or(1000);
         config.chunk_window = option(words, "chunks").unwrap_or(2);
         config.uncommitted_bytes = option(words, "limit").map_or(10_000, |b| b as usize);
+        config.log_bytes = option(words, "log").map_or(1_000_000, |b| b as usize);
         config.catch_up_rounds = option(words, "rounds").map_or(10, |r| r as u32);
         self.config = Some(config);
         self.actors = (1..=count).map(|id| (id, Actor::new(voters.clone()))).collect();
