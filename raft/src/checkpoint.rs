@@ -4,7 +4,7 @@
 //! through: the leader asks its driver for one chunk at a time, the follower gives each to its driver to be written.
 
 use crate::effect::Effect;
-use crate::ids::{Index, MemberId, Round};
+use crate::ids::{Index, MemberId, Round, Sequence};
 use crate::incoming::{Incoming, Taken};
 use crate::message::{Body, Checkpoint, Chunk, Install, InstallReply, Outcome};
 use crate::node::{Node, State};
@@ -137,8 +137,7 @@ impl Node {
         let State::Leader(leader) = &mut self.state else { return };
         let round = leader.round;
         if leader.progress.get_mut(&to).is_some_and(|p| p.awaits(&chunk)) {
-            let need = crate::ids::Sequence::ZERO;
-            self.send(to, Body::Install(Install { chunk, round }), need);
+            self.send(to, Body::Install(Install { chunk, round }), Sequence::ZERO);
         }
     }
 

@@ -112,14 +112,14 @@ impl Node {
     /// The group in force may be another one: who is sent to follows it.
     pub(crate) fn regroup(&mut self) {
         let me = self.config.id;
-        let before = Index(self.log.last().index.0);
+        let last = self.log.last().index;
         let (now, until) = (self.now, self.now + self.config.election_max * 4);
         let mut members = self.log.configuration().1.members();
         members.retain(|id| *id != me);
         let possible = self.log.possible(self.commit).iter().flat_map(|(_, c)| c.members());
         let leaving: Vec<MemberId> = possible.filter(|id| *id != me).collect();
         if let State::Leader(leader) = &mut self.state {
-            leader.regroup(&members, &leaving, before, (now, until));
+            leader.regroup(&members, &leaving, last, (now, until));
         }
     }
 

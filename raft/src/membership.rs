@@ -247,9 +247,10 @@ impl Node {
 
     /// The log changed: perhaps another configuration is in force.
     pub(crate) fn reconfigure(&mut self) {
-        let (configured, configuration) = self.log.configuration();
-        if *configured != self.configured || *configured == Index::ZERO {
-            self.configured = *configured;
+        let configuration = &self.log.configuration().1;
+        // Not by its place: another one may stand where one was undone.
+        if !Arc::ptr_eq(configuration, &self.group) {
+            self.group = configuration.clone();
             self.voters = Voters::new(configuration);
             self.regroup();
         }

@@ -5,6 +5,7 @@
 //! answered. So several events handled before a poll share one persist and one append per follower. What each role
 //! does is in the file of that name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Error;
@@ -38,8 +39,8 @@ pub struct Node {
     pub(crate) config: Config,
     /// Those of the configuration in force; see `reconfigure`.
     pub(crate) voters: Voters,
-    /// Where that configuration stands.
-    pub(crate) configured: Index,
+    /// That configuration.
+    pub(crate) group: Arc<Configuration>,
     dice: Dice,
     pub(crate) now: Duration,
     begun: bool,
@@ -80,12 +81,12 @@ impl Node {
         let hard = stored.hard;
         let partial = stored.partial.clone();
         let log = Log::new(stored, Configuration::of(config.voters.clone()))?;
-        let (configured, configuration) = log.configuration();
+        let group = log.configuration().1.clone();
         // Members are often given the same seed; their timeouts must differ.
         let mut dice = Dice::new(seed ^ config.id.0.rotate_left(32));
         Ok(Self {
-            configured: *configured,
-            voters: Voters::new(configuration),
+            voters: Voters::new(&group),
+            group,
             life: Serial(dice.roll()),
             serial: Serial(dice.roll()),
             asks: Asks::default(),
