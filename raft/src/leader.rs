@@ -65,10 +65,10 @@ impl Leader {
         Some(self.beat.min(alone).min(transfer))
     }
 
-    /// Begins a quorum round with the messages that are sent next.
-    pub(crate) fn begin_round(&mut self, now: Duration) -> Round {
+    /// Begins a quorum round with the messages that are sent next, at this time of the clock.
+    pub(crate) fn begin_round(&mut self, sent: Duration) -> Round {
         self.round = self.round.next();
-        self.lease.begin(self.round, now);
+        self.lease.begin(self.round, sent);
         self.round
     }
 
@@ -129,13 +129,13 @@ impl Node {
             self.follow(self.hard.term, None);
             return;
         }
-        let (beat, now) = (self.config.heartbeat, self.now);
+        let (beat, now, sent) = (self.config.heartbeat, self.now, self.clock);
         if let State::Leader(leader) = &mut self.state
             && now >= leader.beat
         {
             leader.beat = now + beat;
             leader.urgent = true;
-            leader.begin_round(now);
+            leader.begin_round(sent);
             leader.progress.retain(|_, p| p.leaves.is_none_or(|until| now < until));
         }
     }

@@ -22,8 +22,8 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// A round begins.
-    pub(crate) fn begin(&mut self, round: Round, now: Duration) {
-        self.sent.push_back((round, now));
+    pub(crate) fn begin(&mut self, round: Round, sent: Duration) {
+        self.sent.push_back((round, sent));
     }
 
     /// A majority answered this round.

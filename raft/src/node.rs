@@ -42,7 +42,10 @@ pub struct Node {
     /// That configuration.
     pub(crate) group: Arc<Configuration>,
     dice: Dice,
+    /// The latest time that it was told; never falls.
     pub(crate) now: Duration,
+    /// The time that it was told last. Only for what must not seem to have happened later than it did.
+    pub(crate) clock: Duration,
     begun: bool,
     halted: bool,
     pub(crate) hard: HardState,
@@ -92,6 +95,7 @@ impl Node {
             asks: Asks::default(),
             dice,
             now: Duration::ZERO,
+            clock: Duration::ZERO,
             begun: false,
             halted: false,
             hard,
@@ -115,12 +119,13 @@ impl Node {
         if self.halted {
             return;
         }
-        if now < self.now
+        if now < self.clock
             && let State::Leader(leader) = &mut self.state
         {
             // It never should. Whatever was measured by this clock is worth nothing.
             leader.lease.forget();
         }
+        self.clock = now;
         self.now = self.now.max(now);
         if !self.begun {
             self.begin();

@@ -113,11 +113,10 @@ impl Node {
 
     /// Begins a round for the reads that wait, if none is under way.
     pub(crate) fn begin_reads(&mut self) {
-        let (commit, now, State::Leader(leader)) = (self.commit, self.now, &mut self.state) else {
-            return;
-        };
+        let (commit, sent) = (self.commit, self.clock);
+        let State::Leader(leader) = &mut self.state else { return };
         if leader.reads.wants_round() && commit >= leader.first {
-            let round = leader.begin_round(now);
+            let round = leader.begin_round(sent);
             leader.urgent = true;
             leader.reads.begin(round, commit);
         }
