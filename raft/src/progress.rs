@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::ids::{Index, Round};
+use crate::ids::{Index, Round, Serial};
 use crate::log::Log;
 use crate::message::{Append, Body, Checkpoint, Chunk, Conflict, InstallReply, Position};
 use crate::rebuild::Rebuilding;
@@ -37,6 +37,8 @@ pub(crate) struct Progress {
     pub(crate) round: Round,
     /// It said that it was emptied.
     pub(crate) rebuilding: Option<Rebuilding>,
+    /// The life in which it was last told that it may vote again.
+    pub(crate) rebuilt: Option<Serial>,
     /// It is no member any more, and is told so until then.
     pub(crate) leaves: Option<Duration>,
 }
@@ -82,6 +84,7 @@ impl Progress {
             heard: now,
             round: Round::ZERO,
             rebuilding: None,
+            rebuilt: None,
             leaves: None,
         }
     }

@@ -35,14 +35,19 @@ impl Node {
     pub(crate) fn note_rebuilding(&mut self, from: MemberId, life: Option<Serial>) -> bool {
         let State::Leader(leader) = &mut self.state else { return false };
         let Some(progress) = leader.progress.get_mut(&from) else { return false };
+        if life.is_some() && life == progress.rebuilt {
+            // Said before it was told that it may vote, and late: it must not be taken for emptied again.
+            return false;
+        }
         match (progress.rebuilding, life) {
             (None, None) => {}
             (Some(Rebuilding { life: known, .. }), Some(life)) if known == life => {}
-            (Some(Rebuilding { told, .. }), None) => {
+            (Some(Rebuilding { life, told, .. }), None) => {
                 if !told {
                     return false;
                 }
                 progress.rebuilding = None;
+                progress.rebuilt = Some(life);
             }
             (_, Some(life)) => {
                 progress.forget();
