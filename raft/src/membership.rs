@@ -245,6 +245,11 @@ impl Node {
         !self.hard.rebuilding && possible.iter().any(|(_, c)| c.votes(self.config.id))
     }
 
+    /// Whether `id` belongs to the group, or will again if the newest configuration is undone.
+    pub(crate) fn is_member(&self, id: MemberId) -> bool {
+        self.log.possible(self.commit).iter().any(|(_, c)| c.contains(id))
+    }
+
     /// The log changed: perhaps another configuration is in force.
     pub(crate) fn reconfigure(&mut self) {
         let configuration = &self.log.configuration().1;

@@ -26,6 +26,12 @@ impl Node {
             Body::Vote { transfer: false, .. } if term >= self.hard.term && self.hears_leader() => {
                 return;
             }
+            // A member that was removed, and is being told so, must not depose the leader by its answers.
+            Body::AppendReply(_) | Body::InstallReply(_)
+                if term > self.hard.term && !self.is_member(from) =>
+            {
+                return;
+            }
             _ => {}
         }
         if term > self.hard.term {
