@@ -50,3 +50,15 @@ pub enum Error {
         kinds: usize,
     },
 }
+
+impl Error {
+    /// The name of what was not kept.
+    #[must_use]
+    pub fn invariant(&self) -> &'static str {
+        match self {
+            Self::Violated { invariant, .. } => invariant,
+            Self::Stuck { .. } => "liveness after healing",
+            Self::Tame { .. } => "faults that strike",
+        }
+    }
+}

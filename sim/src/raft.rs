@@ -1,73 +1,76 @@
-//! Schedules of a `raft` group: one to five members, clients, and faults.
+//! Schedules of a `raft` group: one to seven members, clients, an operator, and faults.
 //!
 //! [`run`] makes one from a seed and [`Report`] adds up what many of them did. The driver in `member` keeps the contract
-//! of the room `raft` exactly as a host must, with a disk that forgets what was not synced.
+//! of the room `raft` exactly as a host must, with a disk that forgets what was not synced. Clients use a small
+//! key-value machine through sessions; their histories are judged in the end.
 
+mod command;
 mod disk;
 mod faults;
+mod group;
 mod machine;
 mod member;
 mod net;
+mod report;
 mod schedule;
+mod store;
+pub mod timing;
 
-use std::collections::BTreeMap;
-
+pub use command::{Command, Reply, Request, Step, Value};
 pub use disk::Disk;
 pub use faults::Fault;
-pub use machine::Machine;
+pub use machine::{Applied, Machine};
 pub use member::Member;
+pub use report::Report;
+pub use store::{History, Store};
 
 use crate::Error;
 use schedule::Schedule;
 
-/// What schedules did.
+/// How to run a schedule. The default runs it whole.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// How many schedules ran.
-    pub schedules: u64,
-    /// Events that members handled.
-    pub events: u64,
-    /// Commands acknowledged.
-    pub acknowledged: u64,
-    /// Reads answered.
-    pub answered: u64,
-    /// Leaders elected.
-    pub elected: u64,
-    /// Checkpoints taken over from a leader.
-    pub installed: u64,
-    /// How often each kind of fault struck.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// How often each invariant had something to judge.
-    pub judged: BTreeMap<&'static str, u64>,
-}
-
-impl Report {
-    /// Adds another report to this one.
-    pub fn add(&mut self, other: &Self) {
-        self.schedules += other.schedules;
-        self.events += other.events;
-        self.acknowledged += other.acknowledged;
-        self.answered += other.answered;
-        self.elected += other.elected;
-        self.installed += other.installed;
-        for (name, n) in &other.faults {
-            *self.faults.entry(name).or_default() += n;
-        }
-        for (name, n) in &other.judged {
-            *self.judged.entry(name).or_default() += n;
-        }
-    }
+pub struct Options {
+    /// Keep so many of the last lines of what happened.
+    pub lines: Option<usize>,
+    /// Kinds of faults that do not strike.
+    pub without: Vec<Fault>,
+    /// Only the first so many faults are let loose.
+    pub strikes: Option<u64>,
 }
 
 /// Runs the schedule of this seed.
 ///
 /// # Errors
 /// The first invariant that was violated, or that the group was stuck after healing, or that too little happened.
-pub fn run(seed: u64) -> Result<Report, Error> {
-    Schedule::new(seed, None).run().0
+pub fn run(seed: u64, options: &Options) -> Result<Report, Error> {
+    Schedule::new(seed, options).run().0
 }
 
-/// Runs the schedule of this seed and gives the last `lines` of what happened.
-pub fn trace(seed: u64, lines: usize) -> (Result<Report, Error>, Vec<String>) {
-    Schedule::new(seed, Some(lines)).run()
+/// Runs the schedule of this seed and gives the last [`Options::lines`] of what happened.
+pub fn trace(seed: u64, options: &Options) -> (Result<Report, Error>, Vec<String>) {
+    Schedule::new(seed, options).run()
+}
+
+/// The fewest faults with which the schedule of this seed still fails in the same way, if that is found quickly.
+///
+/// What happens before the last of them is the same as in the whole schedule.
+#[must_use]
+pub fn shorten(seed: u64, options: &Options, error: &Error) -> Option<u64> {
+    let fails = |strikes| {
+        let options = Options { strikes: Some(strikes), lines: None, ..options.clone() };
+        run(seed, &options).is_err_and(|e| e.invariant() == error.invariant())
+    };
+    let (mut low, mut high) = (0, 256);
+    if !fails(high) {
+        return None;
+    }
+    while low < high {
+        let middle = (low + high) / 2;
+        if fails(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    fails(high).then_some(high)
 }

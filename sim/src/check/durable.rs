@@ -3,18 +3,13 @@
 //! Not one of the paper's five, but what they rest on: it catches an acknowledgement before a sync without waiting for
 //! the crash that would make it matter.
 
-use std::collections::BTreeMap;
+use ::raft::{MemberId, Position};
 
-use ::raft::{Index, Role};
-
-use super::{Invariant, Step};
+use super::{Invariant, Step, carried};
 
 /// Committed means synced by a majority.
 #[derive(Debug, Default)]
-pub struct DurableCommitment {
-    /// By place: life and commit index.
-    known: BTreeMap<usize, (u64, Index)>,
-}
+pub struct DurableCommitment;
 
 impl Invariant for DurableCommitment {
     fn name(&self) -> &'static str {
@@ -22,24 +17,21 @@ impl Invariant for DurableCommitment {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<bool, String> {
-        let member = step.member();
-        let Some(node) = &member.node else { return Ok(false) };
-        let status = node.status();
-        let now = (member.life, status.commit);
-        let before = self.known.insert(step.moved, now);
-        if !matches!(status.role, Role::Leader { .. }) || before == Some(now) {
+        let (Some(status), Some(before)) = (step.leads(), step.before) else { return Ok(false) };
+        if status.commit == before.commit || step.members.iter().any(|m| m.disk.is_emptied()) {
+            // What an emptied member promised before is made good by its not voting.
             return Ok(false);
         }
-        let Some(entry) = node.entries().find(|e| e.index == status.commit) else {
-            return Ok(false);
-        };
-        let at = entry.position();
-        let holders = step.members.iter().filter(|m| m.disk.holds(at)).count();
-        if holders * 2 > step.members.len() {
-            Ok(true)
-        } else {
-            let (id, all) = (member.id, step.members.len());
-            Err(format!("{id:?} committed {at:?}, which {holders} of {all} disks hold"))
+        let Some(term) = step.logs.term(step.moved, status.commit) else { return Ok(false) };
+        let at = Position { index: status.commit, term };
+        let holds = |id: MemberId| step.members[id.0 as usize - 1].disk.holds(at);
+        // In the same step it may have moved on to the next configuration.
+        if carried(&before.configuration, holds) || carried(&status.configuration, holds) {
+            return Ok(true);
         }
+        let holders: Vec<MemberId> =
+            step.members.iter().map(|m| m.id).filter(|m| holds(*m)).collect();
+        let (id, group) = (step.id(), &status.configuration);
+        Err(format!("{id:?} committed {at:?}, which only {holders:?} of {group:?} hold on disk"))
     }
 }

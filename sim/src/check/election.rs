@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ::raft::{MemberId, Role, Term};
+use ::raft::{MemberId, Term};
 
 use super::{Invariant, Step};
 
@@ -18,11 +18,7 @@ impl Invariant for ElectionSafety {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<bool, String> {
-        let Some(node) = &step.member().node else { return Ok(false) };
-        let status = node.status();
-        if !matches!(status.role, Role::Leader { .. }) {
-            return Ok(false);
-        }
+        let Some(status) = step.leads() else { return Ok(false) };
         let first = *self.leaders.entry(status.term).or_insert(status.id);
         if first == status.id {
             Ok(true)

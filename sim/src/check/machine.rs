@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ::raft::{Entry, Index, Term, Ticket};
 
 use super::{Invariant, Step};
-use crate::raft::Machine;
+use crate::raft::Command;
 
 /// State machines agree.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Invariant for StateMachineSafety {
             if first != entry {
                 return Err(format!("{:?} applied {entry:?}; before it was {first:?}", member.id));
             }
-            if let Some(ticket) = Machine::ticket(&entry.payload) {
+            if let Some(ticket) = Command::ticket_of(&entry.payload) {
                 let at = (entry.index, entry.term);
                 let first = *self.places.entry(ticket).or_insert(at);
                 if first != at {
@@ -54,13 +54,13 @@ impl Invariant for StateMachineSafety {
         if let Some(checkpoint) = &step.seen.restored {
             reached.1 = reached.1.max(checkpoint.last.index);
         }
-        if member.node.is_none() {
+        if member.node.is_none() || (step.seen.applied.is_empty() && step.seen.restored.is_none()) {
             return Ok(false);
         }
         let machine = &member.machine;
         let first = *self.digests.entry(machine.index).or_insert(machine.digest);
         if first == machine.digest {
-            Ok(machine.index > Index::ZERO)
+            Ok(true)
         } else {
             Err(format!(
                 "{:?} has another state at {:?} than seen before",

@@ -1,17 +1,10 @@
 //! Leader append-only: a leader never overwrites or deletes entries of its log; it only appends.
 
-use std::collections::BTreeMap;
-
-use ::raft::{Position, Role, Term};
-
 use super::{Invariant, Step};
 
 /// A leader only appends.
 #[derive(Debug, Default)]
-pub struct LeaderAppendOnly {
-    /// By place: in which life and term it led, and the log that it had.
-    logs: BTreeMap<usize, (u64, Term, Vec<Position>)>,
-}
+pub struct LeaderAppendOnly;
 
 impl Invariant for LeaderAppendOnly {
     fn name(&self) -> &'static str {
@@ -19,24 +12,13 @@ impl Invariant for LeaderAppendOnly {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<bool, String> {
-        let member = step.member();
-        let Some(node) = &member.node else { return Ok(false) };
-        let status = node.status();
-        if !matches!(status.role, Role::Leader { .. }) {
-            self.logs.remove(&step.moved);
-            return Ok(false);
+        let (Some(status), Some(before)) = (step.leads(), step.led()) else { return Ok(false) };
+        if step.delta.kept < before.last {
+            return Err(format!(
+                "{:?} leads {:?}, had a log up to {:?} and kept it only up to {:?}",
+                status.id, status.term, before.last, step.delta.kept
+            ));
         }
-        let base = node.base().index;
-        let log: Vec<Position> = node.entries().map(|e| e.position()).collect();
-        if let Some((life, term, before)) = self.logs.get(&step.moved)
-            && (*life, *term) == (member.life, status.term)
-        {
-            let kept: Vec<Position> = before.iter().copied().filter(|p| p.index > base).collect();
-            if log.get(..kept.len()) != Some(&kept[..]) {
-                return Err(format!("{:?} led with {kept:?} and now has {log:?}", member.id));
-            }
-        }
-        self.logs.insert(step.moved, (member.life, status.term, log));
         Ok(true)
     }
 }

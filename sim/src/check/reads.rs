@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ::raft::{Index, Ticket};
 
-use super::{Invariant, Step};
+use super::{Answer, Invariant, Step};
 
 /// Reads see what was told before.
 #[derive(Debug, Default)]
@@ -24,11 +24,11 @@ impl Invariant for LinearizableReads {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<bool, String> {
-        for ticket in &step.seen.asked {
+        for (ticket, _) in &step.seen.asked {
             self.open.insert(*ticket, self.told);
         }
         let mut told = self.told;
-        for (ticket, index) in &step.seen.answered {
+        for Answer { ticket, index, .. } in &step.seen.answered {
             let Some(least) = self.open.remove(ticket) else {
                 return Err(format!("read {ticket:?} was answered but not asked, or twice"));
             };

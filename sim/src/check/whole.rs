@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ::raft::{Index, Node, Role, Term};
+use ::raft::{Index, Role, Status, Term};
 
 use super::{Invariant, Step};
 
@@ -13,57 +13,39 @@ use super::{Invariant, Step};
 pub struct LeaderCompleteness {
     /// The term of the entry, and the term in which it was first known to be committed.
     committed: BTreeMap<Index, (Term, Term)>,
-    /// By place: life and commit index last seen.
-    known: BTreeMap<usize, (u64, Index)>,
-    /// By place: the life and term in which it was seen to lead.
-    leads: BTreeMap<usize, (u64, Term)>,
 }
 
 impl LeaderCompleteness {
     /// Notes what this member newly holds for committed; the first index of what nobody knew before.
-    fn note(&mut self, step: &Step<'_>, node: &Node) -> Result<Option<Index>, String> {
-        let status = node.status();
-        let life = step.member().life;
-        let known = self.known.get(&step.moved).filter(|(l, _)| *l == life);
-        let from = known.map_or(Index::ZERO, |(_, index)| *index);
-        self.known.insert(step.moved, (life, status.commit));
+    fn note(&mut self, step: &Step<'_>, status: &Status) -> Result<Option<Index>, String> {
+        let base = step.logs.base(step.moved).index;
+        let from = step.before.map_or(Index::ZERO, |b| b.commit).max(base);
         let mut new = None;
-        if from == status.commit {
-            return Ok(None);
-        }
-        for entry in node.entries().filter(|e| e.index > from && e.index <= status.commit) {
-            match self.committed.get(&entry.index) {
-                Some((term, _)) if *term == entry.term => {}
-                Some((term, _)) => {
-                    let (id, at) = (step.id(), entry.position());
-                    return Err(format!("{id:?} committed {at:?}; committed before with {term:?}"));
-                }
-                None => {
-                    self.committed.insert(entry.index, (entry.term, status.term));
-                    new.get_or_insert(entry.index);
-                }
+        for index in (from.0 + 1..=status.commit.0).map(Index) {
+            let Some(own) = step.logs.term(step.moved, index) else { continue };
+            let (term, _) = *self.committed.entry(index).or_insert_with(|| {
+                new.get_or_insert(index);
+                (own, status.term)
+            });
+            if term != own {
+                let id = status.id;
+                return Err(format!(
+                    "{id:?} committed {own:?} at {index:?}; before it was {term:?}"
+                ));
             }
         }
         Ok(new)
     }
 
-    fn judge(&self, node: &Node, from: Index) -> Result<(), String> {
-        let status = node.status();
-        let base = node.base();
-        let mut entries = node.entries().skip_while(|e| e.index < from).peekable();
-        for (index, (term, within)) in self.committed.range(from..) {
-            if *within >= status.term || *index < base.index {
-                continue;
-            }
-            let own = if *index == base.index {
-                Some(base.term)
-            } else {
-                entries.next_if(|e| e.index == *index).map(|e| e.term)
-            };
-            if own != Some(*term) {
+    fn judge(&self, step: &Step<'_>, leader: &Status, from: Index) -> Result<(), String> {
+        let place = leader.id.0 as usize - 1;
+        let base = step.logs.base(place).index;
+        for (index, (term, within)) in self.committed.range(from.max(base)..) {
+            let own = step.logs.term(place, *index);
+            if *within < leader.term && own != Some(*term) {
                 return Err(format!(
                     "{:?} leads {:?} and has {own:?} at {index:?}, where {term:?} was committed in {within:?}",
-                    status.id, status.term
+                    leader.id, leader.term
                 ));
             }
         }
@@ -77,22 +59,20 @@ impl Invariant for LeaderCompleteness {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<bool, String> {
-        let Some(node) = &step.member().node else { return Ok(false) };
-        let new = self.note(step, node)?;
+        let Some(status) = step.status() else { return Ok(false) };
+        let new = self.note(step, status)?;
         let mut judged = false;
-        for (place, member) in step.members.iter().enumerate() {
-            let Some(node) = &member.node else { continue };
-            let status = node.status();
-            if !matches!(status.role, Role::Leader { .. }) {
-                continue;
-            }
-            let seen = self.leads.insert(place, (member.life, status.term));
-            if seen != Some((member.life, status.term)) {
-                self.judge(node, Index::ZERO)?;
-            } else if let Some(from) = new {
-                self.judge(node, from)?;
-            }
+        if let Some(leader) = step.leads().filter(|_| step.led().is_none()) {
+            self.judge(step, leader, Index::ZERO)?;
             judged = true;
+        }
+        if let Some(from) = new {
+            for leader in step.statuses.iter().flatten() {
+                if matches!(leader.role, Role::Leader { .. }) {
+                    self.judge(step, leader, from)?;
+                    judged = true;
+                }
+            }
         }
         Ok(judged)
     }

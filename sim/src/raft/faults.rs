@@ -15,12 +15,16 @@ pub enum Fault {
     Duplicate,
     /// A message arrives very late.
     Delay,
+    /// Everything on a link arrives late for a while, in order.
+    Lag,
     /// A message arrives after one that was sent later. Comes of itself.
     Reorder,
     /// A message between two parts of the group is lost, both ways.
     Partition,
     /// A message is lost in one direction, while the other works.
     OneWay,
+    /// A link goes down and comes back, many times.
+    Flap,
     /// A member stops, and starts again later.
     Crash,
     /// A crash loses unsynced writes. Comes with crashes.
@@ -31,22 +35,50 @@ pub enum Fault {
     Pause,
     /// A sync takes long.
     SlowDisk,
+    /// A chunk of a checkpoint is spoiled on its way to the disk.
+    SpoiledChunk,
+    /// A member comes back with an empty disk, and knows it.
+    EmptyDisk,
     /// The clocks of the members run at different speeds. Counts once a schedule.
     Drift,
 }
 
 impl Fault {
-    /// Those that are switched on.
-    pub(super) const CHOSEN: [Self; 9] = [
+    /// Every kind.
+    pub const ALL: [Self; 16] = [
         Self::Loss,
         Self::Duplicate,
         Self::Delay,
+        Self::Lag,
+        Self::Reorder,
         Self::Partition,
         Self::OneWay,
+        Self::Flap,
+        Self::Crash,
+        Self::LostWrites,
+        Self::PowerLoss,
+        Self::Pause,
+        Self::SlowDisk,
+        Self::SpoiledChunk,
+        Self::EmptyDisk,
+        Self::Drift,
+    ];
+
+    /// Those that are switched on.
+    const CHOSEN: [Self; 13] = [
+        Self::Loss,
+        Self::Duplicate,
+        Self::Delay,
+        Self::Lag,
+        Self::Partition,
+        Self::OneWay,
+        Self::Flap,
         Self::Crash,
         Self::PowerLoss,
         Self::Pause,
         Self::SlowDisk,
+        Self::SpoiledChunk,
+        Self::EmptyDisk,
     ];
 
     /// What it is called.
@@ -56,14 +88,18 @@ impl Fault {
             Self::Loss => "loss",
             Self::Duplicate => "duplicate",
             Self::Delay => "delay",
+            Self::Lag => "lag",
             Self::Reorder => "reorder",
             Self::Partition => "partition",
             Self::OneWay => "one-way partition",
+            Self::Flap => "flapping link",
             Self::Crash => "crash",
             Self::LostWrites => "lost writes",
             Self::PowerLoss => "power loss",
             Self::Pause => "pause",
             Self::SlowDisk => "slow disk",
+            Self::SpoiledChunk => "spoiled chunk",
+            Self::EmptyDisk => "emptied disk",
             Self::Drift => "clock drift",
         }
     }
@@ -88,15 +124,27 @@ impl Struck {
     }
 }
 
-/// The kinds that a schedule has; a group of one has no network.
-pub(super) fn choose(dice: &mut Dice, members: usize) -> Vec<Fault> {
-    if members == 1 {
-        return vec![Fault::Crash, Fault::PowerLoss, Fault::Pause, Fault::SlowDisk];
+/// Whether the core fills an emptied member again, so that it may vote.
+const REBUILDS: bool = false;
+
+/// The kinds that a schedule has. A group of one has no network, and a disk may be emptied only in a group that
+/// outlives it and stays as it is.
+pub(super) fn choose(dice: &mut Dice, voters: usize, moves: bool) -> Vec<Fault> {
+    let alone = [Fault::Crash, Fault::PowerLoss, Fault::Pause, Fault::SlowDisk];
+    if voters == 1 && !moves {
+        return alone.to_vec();
     }
+    let empties = voters >= 3 && !moves && REBUILDS;
     loop {
-        let chosen: Vec<Fault> =
-            Fault::CHOSEN.iter().copied().filter(|_| dice.chance(55)).collect();
-        if chosen.len() >= 4 {
+        let wanted = |fault: &Fault| {
+            let any = dice.chance(50) && (*fault != Fault::EmptyDisk || empties);
+            // One alone may stay so for long.
+            any || (voters == 1 && alone.contains(fault))
+        };
+        let chosen: Vec<Fault> = Fault::CHOSEN.into_iter().filter(wanted).collect();
+        // These seldom find something to spoil.
+        let rare = [Fault::SpoiledChunk, Fault::EmptyDisk];
+        if chosen.iter().filter(|fault| !rare.contains(fault)).count() >= 4 {
             return chosen;
         }
     }

@@ -1,20 +1,20 @@
 //! One member: a node, its disk, its state machine, its clock.
 //!
-//! It is the driver that a host must be: it does the effects in order, reports syncs, takes checkpoints. It knows
-//! nothing of faults; the schedule tells it to stop and start.
+//! It is the driver that a host must be: it does the effects in order, reports syncs, takes checkpoints, reads chunks. It
+//! knows nothing of faults; the schedule tells it to stop and start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::raft::{
-    Checkpoint, Config, Configuration, Effect, Error, Event, Index, MemberId, Message, Node,
-    Payload, Position, Role, Term, Ticket,
+    Body, Checkpoint, Chunk, Config, Configuration, Effect, Entry, Error, Event, Index, MemberId,
+    Message, Node, Outcome, Payload, Position, Role, Term, Ticket,
 };
 
-use super::disk::{Disk, Job};
-use super::machine::Machine;
-use crate::check::{Acknowledgement, Seen};
+use super::disk::{Disk, Job, Saved, digest};
+use super::machine::{Applied, Machine};
+use crate::check::{Acknowledgement, Answer, Executed, Promise, Seen};
 
 /// One member of the group.
 pub struct Member {
@@ -30,9 +30,9 @@ pub struct Member {
     pub disk: Disk,
     /// The replicated state.
     pub machine: Machine,
-    /// The group as of the last entry applied.
+    pub(super) config: Config,
+    /// The group, as of what the machine applied.
     configuration: Arc<Configuration>,
-    config: Config,
     /// Its clock's speed, in thousandths.
     rate: u64,
     /// It does nothing before.
@@ -45,6 +45,8 @@ pub struct Member {
     pub(super) doom: Option<u64>,
     /// Proposals that wait for their entry.
     pending: BTreeMap<Index, (Term, Ticket)>,
+    /// The keys that open reads are about.
+    pub(super) reading: BTreeMap<Ticket, u8>,
     checkpoint_every: u64,
     /// A checkpoint of this index was made or is being written.
     checkpointed: Index,
@@ -54,13 +56,8 @@ pub struct Member {
 pub(super) enum Ask {
     Write(Job),
     Send(Message),
-    /// A piece of a checkpoint, for a member.
-    Read {
-        to: MemberId,
-        checkpoint: Checkpoint,
-        offset: u64,
-        limit: u64,
-    },
+    /// Report this after a while.
+    Read(Event),
     /// The leader, as far as this member knows.
     Hint(Option<MemberId>),
     Elected,
@@ -84,6 +81,7 @@ impl Member {
             lazy: false,
             doom: None,
             pending: BTreeMap::new(),
+            reading: BTreeMap::new(),
             checkpoint_every,
             checkpointed: Index::ZERO,
         }
@@ -92,10 +90,13 @@ impl Member {
     /// Starts from what the disk holds.
     pub(super) fn start(&mut self, seed: u64) -> Result<(), Error> {
         let stored = self.disk.stored();
-        self.machine = self.disk.data().and_then(|d| Machine::restore(d)).unwrap_or_default();
-        let first = || Arc::new(Configuration::of(self.config.voters.clone()));
-        self.configuration =
-            stored.checkpoint.as_ref().map_or_else(first, |c| c.configuration.clone());
+        self.configuration = Arc::new(Configuration::of(self.config.voters.clone()));
+        self.machine = Machine::default();
+        if let Some(saved) = self.disk.checkpoint() {
+            self.machine = Machine::restore(&saved.bytes)
+                .ok_or(Error::Stored("a damaged checkpoint was installed"))?;
+            self.configuration = saved.name.configuration.clone();
+        }
         self.began = self.machine.index;
         self.checkpointed = self.machine.index;
         self.life += 1;
@@ -111,10 +112,7 @@ impl Member {
         self.doom = None;
         self.paused = Duration::ZERO;
         self.pending.clear();
-    }
-
-    pub(super) fn leads(&self) -> bool {
-        self.node.as_ref().is_some_and(|n| matches!(n.status().role, Role::Leader { .. }))
+        self.reading.clear();
     }
 
     /// The time on its own clock.
@@ -136,68 +134,80 @@ impl Member {
         }
     }
 
-    /// The next thing to do, with what concerns only this member done.
-    pub(super) fn poll(&mut self, seen: &mut Seen) -> Option<(Effect, Vec<Ask>)> {
-        let effect = self.node.as_mut()?.poll()?;
-        let asks = match effect.clone() {
-            Effect::Persist(persist) => vec![Ask::Write(Job::Persist(persist))],
-            Effect::Send(message) => vec![Ask::Send(message)],
-            Effect::Apply(entries) => {
-                for entry in &entries {
-                    self.machine.apply(entry);
-                    if let Payload::Configuration(configuration) = &entry.payload {
-                        self.configuration = configuration.clone();
-                    }
-                    self.acknowledge(entry.position(), seen);
-                }
-                let term = entries.last().map_or(Term::ZERO, |e| e.term);
-                seen.applied.extend(entries);
-                self.checkpoint(term).into_iter().collect()
+    /// The next thing to do.
+    pub(super) fn poll(&mut self) -> Option<Effect> {
+        self.node.as_mut()?.poll()
+    }
+
+    /// Does what concerns only this member; asks for the rest.
+    pub(super) fn perform(&mut self, effect: Effect, seen: &mut Seen) -> Vec<Ask> {
+        match effect {
+            Effect::Persist(persist) => return vec![Ask::Write(Job::Persist(persist))],
+            Effect::Send(message) => {
+                self.promise(&message, seen);
+                return vec![Ask::Send(message)];
             }
+            Effect::Apply(entries) => return self.apply(entries, seen).into_iter().collect(),
             Effect::Restore(checkpoint) => {
                 let wrong = self.restore(&checkpoint);
                 seen.restored = Some(checkpoint);
-                wrong.into_iter().collect()
+                return wrong.into_iter().collect();
             }
             Effect::ReadChunk { to, checkpoint, offset, limit } => {
-                vec![Ask::Read { to, checkpoint, offset, limit }]
+                return vec![Ask::Read(self.chunk(to, checkpoint, offset, limit))];
             }
-            Effect::Trim(index) => {
-                self.disk.trim(index);
-                Vec::new()
-            }
+            Effect::Trim(index) => self.disk.trim(index),
             Effect::Accepted { ticket, index, term } => {
                 self.pending.insert(index, (term, ticket));
-                Vec::new()
             }
             Effect::ReadReady { ticket, index } => {
-                seen.answered.push((ticket, self.machine.index));
-                let early = index > self.machine.index;
-                early.then_some(Ask::Wrong("a read was ready too early")).into_iter().collect()
+                let value = self.reading.remove(&ticket).map(|key| self.machine.get(key));
+                seen.answered.push(Answer { ticket, index: self.machine.index, value });
+                if index > self.machine.index {
+                    return vec![Ask::Wrong("a read was ready too early")];
+                }
             }
-            Effect::ProposalRefused { leader, .. } | Effect::ReadRefused { leader, .. } => {
-                vec![Ask::Hint(leader)]
+            Effect::ProposalRefused { ticket, leader, .. }
+            | Effect::ReadRefused { ticket, leader } => {
+                self.reading.remove(&ticket);
+                seen.refused.push((ticket, leader));
+                return vec![Ask::Hint(leader)];
             }
-            Effect::Role { role, .. } => match role {
-                Role::Leader { ready: false } => vec![Ask::Hint(Some(self.id)), Ask::Elected],
-                _ => Vec::new(),
-            },
-            Effect::Changed { .. }
-            | Effect::ChangeRefused { .. }
-            | Effect::Transferred { .. }
-            | Effect::TransferRefused { .. } => Vec::new(),
-            Effect::Halted(why) => vec![Ask::Wrong(why)],
-        };
-        Some((effect, asks))
+            Effect::Changed { .. } => seen.changed += 1,
+            Effect::Transferred { .. } => seen.transferred += 1,
+            Effect::ChangeRefused { .. } | Effect::TransferRefused { .. } => {}
+            Effect::Role { role: Role::Leader { ready: false }, .. } => {
+                return vec![Ask::Hint(Some(self.id)), Ask::Elected];
+            }
+            Effect::Role { .. } => {}
+            Effect::Halted(why) => return vec![Ask::Wrong(why)],
+        }
+        Vec::new()
     }
 
-    fn acknowledge(&mut self, at: Position, seen: &mut Seen) {
+    fn apply(&mut self, entries: Vec<Entry>, seen: &mut Seen) -> Option<Ask> {
+        for entry in &entries {
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.configuration = configuration.clone();
+            }
+            let applied = self.machine.apply(entry);
+            if let Some(Applied { client, sequence, fresh: true, .. }) = applied {
+                seen.executed.push(Executed { client, sequence, index: entry.index });
+            }
+            self.acknowledge(entry.position(), applied, seen);
+        }
+        let term = entries.last().map_or(Term::ZERO, |e| e.term);
+        seen.applied.extend(entries);
+        self.checkpoint(term)
+    }
+
+    fn acknowledge(&mut self, at: Position, applied: Option<Applied>, seen: &mut Seen) {
         // With another term the proposal was lost, and its client learns nothing.
         if let Some((term, ticket)) = self.pending.remove(&at.index)
             && term == at.term
         {
-            let told = Acknowledgement { ticket, index: at.index, term };
-            seen.acknowledged.push(told);
+            let reply = applied.map(|a| a.reply);
+            seen.acknowledged.push(Acknowledgement { ticket, index: at.index, term, reply });
         }
     }
 
@@ -207,17 +217,32 @@ impl Member {
             return None;
         }
         self.checkpointed = index;
-        let data = self.machine.checkpoint();
-        let last = Position { index, term };
-        let configuration = self.configuration.clone();
-        let (size, digest) = (data.len() as u64, self.machine.digest);
-        let checkpoint = Checkpoint { last, configuration, size, digest };
-        Some(Ask::Write(Job::Checkpoint(checkpoint, data)))
+        let bytes = self.machine.checkpoint();
+        let name = Checkpoint {
+            last: Position { index, term },
+            configuration: self.configuration.clone(),
+            size: bytes.len() as u64,
+            digest: digest(&bytes),
+        };
+        Some(Ask::Write(Job::Checkpoint(Saved { name, bytes })))
+    }
+
+    fn chunk(&self, to: MemberId, checkpoint: Checkpoint, offset: u64, limit: u64) -> Event {
+        let saved = self.disk.checkpoint().filter(|saved| saved.name == checkpoint);
+        let piece = saved.and_then(|saved| {
+            let end = offset.checked_add(limit)?.min(saved.bytes.len() as u64);
+            (offset <= end).then(|| saved.bytes.slice(offset as usize..end as usize))
+        });
+        match piece {
+            Some(data) => Event::ChunkRead { to, chunk: Chunk { checkpoint, offset, data } },
+            None => Event::ChunkGone { to, checkpoint },
+        }
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Option<Ask> {
-        let Some(machine) = self.disk.data().and_then(|data| Machine::restore(data)) else {
-            return Some(Ask::Wrong("a checkpoint was damaged on its way"));
+        let saved = self.disk.checkpoint().filter(|saved| saved.name == *checkpoint);
+        let Some(machine) = saved.and_then(|saved| Machine::restore(&saved.bytes)) else {
+            return Some(Ask::Wrong("a checkpoint is to be restored that is not on the disk"));
         };
         if machine.index != checkpoint.last.index || machine.index < self.machine.index {
             return Some(Ask::Wrong("a checkpoint goes back, or is not what it says"));
@@ -228,5 +253,23 @@ impl Member {
         // Whether these were committed cannot be known.
         self.pending.retain(|index, _| *index > checkpoint.last.index);
         None
+    }
+
+    /// Notes what a message promises, and whether the disk stands behind it now.
+    fn promise(&self, message: &Message, seen: &mut Seen) {
+        let (what, kept) = match &message.body {
+            Body::VoteReply { granted: true } => {
+                ("a vote", self.disk.voted(message.term, message.to))
+            }
+            Body::AppendReply(reply) => match reply.outcome {
+                // What an older term's answer spoke of may have been replaced since.
+                Outcome::Accepted { matched } if self.disk.term() == message.term => {
+                    ("entries", self.disk.last() >= matched)
+                }
+                _ => return,
+            },
+            _ => return,
+        };
+        seen.promised.push(Promise { what, kept });
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Net {
     rates: BTreeMap<Fault, (u64, Duration)>,
     /// Which fault blocks a link, and until when.
     blocked: BTreeMap<Link, (Fault, Duration)>,
+    /// How much longer a link takes, and until when.
+    lagging: BTreeMap<Link, (Duration, Duration)>,
     sent: BTreeMap<Link, u64>,
     arrived: BTreeMap<Link, u64>,
 }
@@ -31,6 +33,7 @@ impl Net {
             longest,
             rates: BTreeMap::new(),
             blocked: BTreeMap::new(),
+            lagging: BTreeMap::new(),
             sent: BTreeMap::new(),
             arrived: BTreeMap::new(),
         }
@@ -45,8 +48,14 @@ impl Net {
         self.blocked.insert(link, (fault, until));
     }
 
+    /// Everything on this link takes so much longer for a while.
+    pub(super) fn lag(&mut self, link: Link, by: Duration, until: Duration) {
+        self.lagging.insert(link, (by, until));
+    }
+
     pub(super) fn heal(&mut self) {
         self.rates.clear();
+        self.lagging.clear();
         self.blocked.clear();
     }
 
@@ -57,6 +66,11 @@ impl Net {
             struck.add(fault);
         }
         strikes
+    }
+
+    /// How long a message of a client takes, without any fault.
+    pub(super) fn client(&mut self) -> Duration {
+        self.dice.millis(0, self.longest)
     }
 
     /// When a message that is sent now arrives (never, once or twice), and its number on the link.
@@ -78,6 +92,12 @@ impl Net {
             let mut at = now + self.dice.millis(1, self.longest);
             if self.strikes(Fault::Delay, now, struck) {
                 at += self.dice.millis(10, 600);
+            }
+            if let Some((by, until)) = self.lagging.get(&link)
+                && now < *until
+            {
+                struck.add(Fault::Lag);
+                at += *by;
             }
             times.push(at);
         }

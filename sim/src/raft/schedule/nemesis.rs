@@ -4,128 +4,146 @@
 
 use std::time::Duration;
 
-use ::raft::Event;
-
-use super::{Happening, Healed, Schedule};
+use super::{Actor, Healed, Schedule};
 use crate::raft::faults::Fault;
 
 impl Schedule {
     /// One more fault, and the next one later.
     pub(super) fn strike(&mut self) {
-        if self.healed.is_some() {
+        if self.healed.is_some() || self.strikes == 0 || self.chosen.is_empty() {
             return;
         }
-        let next = self.now + self.dice.millis(5, self.calm);
-        self.at(next, Happening::Fault);
+        self.strikes -= 1;
+        let now = self.group.now;
+        let next = now + self.dice.millis(5, self.calm);
+        self.group.at(next, Actor::Fault);
         let fault = self.chosen[self.dice.pick(self.chosen.len())];
-        let until = self.now + self.dice.millis(20, 700);
+        let until = now + self.dice.millis(20, 700);
+        let victim = self.victim();
         match fault {
             Fault::Loss | Fault::Duplicate | Fault::Delay => {
                 let percent = self.dice.between(5, 50);
-                self.net.set_rate(fault, percent, until);
+                self.group.net.set_rate(fault, percent, until);
             }
+            Fault::Lag => self.lag(victim, until),
             Fault::Partition => self.split(until),
-            Fault::OneWay => self.deafen(until),
+            Fault::OneWay => self.deafen(victim, until),
+            Fault::Flap => {
+                let other = self.dice.pick(self.group.members.len());
+                let times = self.dice.between(4, 30);
+                self.flap(victim, other, times);
+            }
             Fault::Crash => {
-                let victim = self.victim();
                 // Some crashes come between two effects of one step.
                 if self.dice.chance(50) {
-                    self.members[victim].doom = Some(self.dice.between(1, 6));
+                    self.group.members[victim].doom = Some(self.dice.between(1, 6));
                 } else {
-                    self.crash(victim, fault);
+                    self.group.crash(victim, fault);
                 }
             }
             Fault::PowerLoss => {
-                for place in 0..self.members.len() {
-                    self.crash(place, fault);
+                for place in 0..self.group.members.len() {
+                    self.group.crash(place, fault);
                 }
             }
             Fault::Pause => {
-                let victim = self.victim();
-                if self.members[victim].node.is_some() {
-                    self.members[victim].paused = until;
-                    self.struck.add(fault);
+                if self.group.members[victim].node.is_some() {
+                    self.group.members[victim].paused = until;
+                    self.group.struck.add(fault);
                 }
             }
             Fault::SlowDisk => {
-                let victim = self.victim();
-                self.slow.insert(victim, until);
+                self.group.slow.insert(victim, until);
             }
+            Fault::SpoiledChunk => {
+                // Whoever is sent a checkpoint next.
+                for member in &mut self.group.members {
+                    member.disk.spoil = true;
+                }
+            }
+            Fault::EmptyDisk => self.empty(victim),
             Fault::Reorder | Fault::LostWrites | Fault::Drift => {}
         }
     }
 
     fn victim(&mut self) -> usize {
-        let leader = self.members.iter().position(|m| m.leads());
-        let any = self.dice.pick(self.members.len());
+        let any = self.dice.pick(self.group.members.len());
+        let leader = self.group.leader();
         leader.filter(|_| self.dice.chance(60)).unwrap_or(any)
     }
 
     /// Two parts that do not hear each other.
     fn split(&mut self, until: Duration) {
-        let count = self.members.len();
+        let count = self.group.members.len();
         let sides: Vec<bool> = (0..count).map(|_| self.dice.chance(50)).collect();
         for from in 0..count {
             for to in 0..count {
                 if sides[from] != sides[to] {
-                    self.net.block((from, to), Fault::Partition, until);
+                    self.group.net.block((from, to), Fault::Partition, until);
                 }
             }
         }
     }
 
     /// A member that hears nobody, or that nobody hears; or one link of it.
-    fn deafen(&mut self, until: Duration) {
-        let victim = self.victim();
+    fn deafen(&mut self, victim: usize, until: Duration) {
         let hears = self.dice.chance(50);
         let whole = self.dice.chance(70);
-        let count = self.members.len();
+        let count = self.group.members.len();
         let only = self.dice.pick(count);
         for other in (0..count).filter(|o| *o != victim && (whole || *o == only)) {
             let link = if hears { (victim, other) } else { (other, victim) };
-            self.net.block(link, Fault::OneWay, until);
+            self.group.net.block(link, Fault::OneWay, until);
         }
     }
 
-    /// Stops a member, which loses what it had not synced, and plans its return.
-    pub(super) fn crash(&mut self, place: usize, fault: Fault) {
-        let member = &mut self.members[place];
-        if member.node.is_none() {
-            return;
+    /// A member hears everybody late; after a while nobody hears it any more, and what was on its way still arrives.
+    fn lag(&mut self, victim: usize, until: Duration) {
+        let by = self.dice.millis(20, 190);
+        for other in (0..self.group.members.len()).filter(|o| *o != victim) {
+            self.group.net.lag((other, victim), by, until);
+            if self.dice.chance(30) {
+                self.group.net.lag((victim, other), by, until);
+            }
         }
-        member.stop();
-        self.struck.add(fault);
-        if member.disk.crash(&mut self.dice) {
-            self.struck.add(Fault::LostWrites);
-        }
-        let soon = self.now + self.dice.millis(0, 500);
-        let at = if self.healed.is_some() { self.now } else { soon };
-        self.at(at, Happening::Restart { place });
     }
 
-    pub(super) fn restart(&mut self, place: usize) {
-        let seed = self.dice.roll();
-        let member = &mut self.members[place];
-        if member.node.is_some() {
+    /// A link goes down or comes back, and will again.
+    pub(super) fn flap(&mut self, one: usize, other: usize, times: u64) {
+        if times == 0 || one == other || self.healed.is_some() {
             return;
         }
-        if let Err(error) = member.start(seed) {
-            self.wrong = Some(("what a disk may hold", error.to_string()));
+        let until = self.group.now + self.dice.millis(5, 60);
+        if times.is_multiple_of(2) {
+            self.group.net.block((one, other), Fault::Flap, until);
+            self.group.net.block((other, one), Fault::Flap, until);
+        }
+        self.group.at(until, Actor::Flap(one, other, times - 1));
+    }
+
+    /// A member loses all it had, unless another one is still without.
+    fn empty(&mut self, victim: usize) {
+        let members = &self.group.members;
+        if members[victim].node.is_none() || members.iter().any(|m| m.disk.is_emptied()) {
             return;
         }
-        self.step(place, Event::Wake);
+        self.group.crash(victim, Fault::EmptyDisk);
+        self.group.members[victim].disk.replace();
     }
 
     /// No more faults; from here on there must be progress.
     pub(super) fn heal(&mut self) {
-        self.net.heal();
-        self.slow.clear();
-        for place in 0..self.members.len() {
-            self.members[place].paused = Duration::ZERO;
-            self.members[place].doom = None;
-            self.at(self.now, Happening::Restart { place });
+        self.group.net.heal();
+        self.group.slow.clear();
+        self.group.absence = 1;
+        for place in 0..self.group.members.len() {
+            let member = &mut self.group.members[place];
+            member.paused = Duration::ZERO;
+            member.doom = None;
+            member.disk.spoil = false;
+            self.group.restart(place);
         }
-        self.healed =
-            Some(Healed { at: self.now, first: self.ticket.next(), wrote: false, read: false });
+        let first = self.ticket.next();
+        self.healed = Some(Healed { at: self.group.now, first, wrote: false, read: false });
     }
 }
