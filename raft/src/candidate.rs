@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::bug::{self, Bug};
 use crate::effect::HardState;
 use crate::ids::{MemberId, Sequence, Term};
 use crate::message::Body;
@@ -42,9 +43,14 @@ impl Node {
         let (term, vote) = (self.hard.term.next(), Some(self.config.id));
         self.set_hard(HardState { term, vote, ..self.hard });
         self.arm();
-        let need = self.need_all();
+        let mut need = self.need_all();
         let stage = Stage::Vote(need);
-        self.state = State::Candidate(Candidate { stage, granted: BTreeSet::new() });
+        let mut granted = BTreeSet::new();
+        if bug::on(Bug::OwnVoteUnsynced) {
+            need = Sequence::ZERO;
+            granted.insert(self.config.id);
+        }
+        self.state = State::Candidate(Candidate { stage, granted });
         let last = self.log.last();
         self.ask(self.hard.term, &Body::Vote { last, transfer }, need);
     }

@@ -3,6 +3,7 @@
 //! Section 7, in chunks as in its figure 13. How the state machine is encoded is unknown here, and its bytes only pass
 //! through: the leader asks its driver for one chunk at a time, the follower gives each to its driver to be written.
 
+use crate::bug::{self, Bug};
 use crate::effect::Effect;
 use crate::ids::{Index, MemberId, Round, Sequence};
 use crate::incoming::{Incoming, Taken};
@@ -58,10 +59,10 @@ impl Node {
     /// Whether the log here has everything that the checkpoint stands for; what follows it here may be committed and
     /// must stay (section 7).
     fn covered(&mut self, checkpoint: &Checkpoint) -> bool {
-        if self.log.has(checkpoint.last) {
+        if self.log.has(checkpoint.last) && !bug::on(Bug::ForgetTail) {
             self.commit = self.commit.max(checkpoint.last.index);
         }
-        let covered = checkpoint.last.index <= self.commit;
+        let covered = checkpoint.last.index <= self.commit && !bug::on(Bug::OlderCheckpoint);
         if covered && self.incoming.as_ref().is_some_and(|i| i.checkpoint == *checkpoint) {
             self.incoming = None;
         }
@@ -100,7 +101,9 @@ impl Node {
             self.applied = last.index;
             self.reconfigure();
             self.restoring = self.need_all();
-            self.outbox.hold(self.restoring, Effect::Restore(checkpoint));
+            let early = bug::on(Bug::RestoreEarly);
+            let need = if early { Sequence::ZERO } else { self.restoring };
+            self.outbox.hold(need, Effect::Restore(checkpoint));
         }
         if let State::Follower(follower) = &self.state
             && let Some(leader) = follower.leader

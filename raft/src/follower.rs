@@ -3,6 +3,7 @@
 //! Sections 5.2 to 5.4. Every answer that promises something waits for the disk; which part of it, is said where the
 //! answer is made. It never starts anything; that its timer ran out is the candidate's affair.
 
+use crate::bug::{self, Bug};
 use crate::effect::HardState;
 use crate::ids::{Index, MemberId, Round, Sequence, Term};
 use crate::message::{Append, AppendReply, Body, Conflict, Entry, Outcome, Payload, Position};
@@ -20,12 +21,14 @@ impl Node {
             State::Leader(leader) => Some(leader.heard(self)),
             _ => self.heard,
         };
-        heard.is_some_and(|heard| self.now < heard + self.config.election_min)
+        !bug::on(Bug::DisregardLeader)
+            && heard.is_some_and(|heard| self.now < heard + self.config.election_min)
     }
 
     /// Somebody asks whether it would win in `term`.
     pub(crate) fn pre_vote_asked(&mut self, from: MemberId, term: Term, last: Position) {
-        let free = !self.hears_leader() && !self.hard.rebuilding;
+        let rebuilding = self.hard.rebuilding && !bug::on(Bug::EmptiedVotes);
+        let free = !self.hears_leader() && !rebuilding;
         let granted = term > self.hard.term && free && last.covers(self.log.last());
         // A refusal bears this node's term, so that one who lags can catch up with it.
         let reply_term = if granted { term } else { self.hard.term };
@@ -34,16 +37,18 @@ impl Node {
 
     /// Somebody campaigns in this term.
     pub(crate) fn vote_asked(&mut self, from: MemberId, last: Position) {
-        let free = self.hard.vote.is_none_or(|vote| vote == from);
+        let free = self.hard.vote.is_none_or(|vote| vote == from || bug::on(Bug::VoteTwice));
         let waits = matches!(self.state, State::Follower(Follower { leader: None, .. }));
-        let granted = free && waits && !self.hard.rebuilding && last.covers(self.log.last());
+        let rebuilding = self.hard.rebuilding && !bug::on(Bug::EmptiedVotes);
+        let granted = free && waits && !rebuilding && last.covers(self.log.last());
         if granted {
-            if self.hard.vote.is_none() {
+            if self.hard.vote != Some(from) {
                 self.set_hard(HardState { vote: Some(from), ..self.hard });
             }
             self.arm();
         }
-        self.send(from, Body::VoteReply { granted }, self.need_all());
+        let need = if bug::on(Bug::VoteUnsynced) { Sequence::ZERO } else { self.need_all() };
+        self.send(from, Body::VoteReply { granted }, need);
     }
 
     /// A message of an older term: its sender learns the newer one, if it claims anything.
@@ -51,11 +56,13 @@ impl Node {
         let need = self.need_hard();
         match body {
             Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }, need),
-            Body::Append(_) | Body::Install(_) => {
+            Body::Append(Append { round, .. })
+            | Body::Install(crate::message::Install { round, .. }) => {
                 // No round: this answers nothing that the sender asked in the newer term.
                 let conflict = Conflict { term: None, first: Index::ZERO };
                 let outcome = Outcome::Rejected { prev: Index::ZERO, conflict };
-                self.send_reply(from, Round::ZERO, outcome, need);
+                let round = if bug::on(Bug::StaleRound) { *round } else { Round::ZERO };
+                self.send_reply(from, round, outcome, need);
             }
             Body::ReadIndex { serial, .. } => self.tell_index(from, *serial, None),
             _ => {}
@@ -90,6 +97,9 @@ impl Node {
                 let outcome = Outcome::Accepted { matched: matched.min(stable) };
                 self.send_reply(from, round, outcome, self.need_hard());
             }
+            Outcome::Accepted { .. } if bug::on(Bug::AckUnsynced) => {
+                self.send_reply(from, round, outcome, self.need_hard());
+            }
             Outcome::Accepted { .. } => self.send_reply(from, round, outcome, self.need_all()),
             Outcome::Rejected { .. } => self.send_reply(from, round, outcome, self.need_hard()),
         }
@@ -122,15 +132,20 @@ impl Node {
             }
             prev = base;
         }
-        if !self.log.has(prev) {
+        let fits = if bug::on(Bug::MatchByIndex) {
+            self.log.term(prev.index).is_some()
+        } else {
+            self.log.has(prev)
+        };
+        if !fits {
             let conflict = self.log.conflict(prev.index);
             return Some(Outcome::Rejected { prev: prev.index, conflict });
         }
         for entry in entries {
             match self.log.term(entry.index) {
                 // A repeated or late message; what came after these entries must stay.
-                Some(term) if term == entry.term => continue,
-                Some(_) if entry.index <= self.commit => {
+                Some(term) if term == entry.term && !bug::on(Bug::TruncateAlways) => continue,
+                Some(term) if entry.index <= self.commit && term != entry.term => {
                     self.halt("a leader lacks an entry that was committed");
                     return None;
                 }
@@ -140,7 +155,8 @@ impl Node {
             self.log.append(entry);
         }
         self.reconfigure();
-        self.commit = self.commit.max(commit.min(end));
+        let known = if bug::on(Bug::CommitUnmatched) { self.log.last().index } else { end };
+        self.commit = self.commit.max(commit.min(known));
         Some(Outcome::Accepted { matched: end })
     }
 

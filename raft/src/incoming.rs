@@ -4,6 +4,7 @@
 //! broke (here, at the leader or between) goes on where it stopped. Nothing of the bytes is held: a chunk goes straight
 //! into a persist. It does not know when a checkpoint is worth taking; that is `checkpoint`'s business.
 
+use crate::bug::{self, Bug};
 use crate::ids::{Sequence, Term};
 use crate::message::{Checkpoint, Chunk};
 
@@ -56,11 +57,13 @@ impl Incoming {
         self.term = self.term.max(term);
         let end = chunk.offset.saturating_add(chunk.data.len() as u64);
         let size = self.checkpoint.size;
-        if end > size || chunk.offset > self.received {
+        if end > size || (chunk.offset > self.received && !bug::on(Bug::WrongOffset)) {
             return Taken::Again;
         }
         let question = chunk.data.is_empty() && (size > 0 || self.whole.is_some());
-        if chunk.offset == self.received && !question {
+        let follows = chunk.offset == self.received
+            || (chunk.offset > self.received && bug::on(Bug::WrongOffset));
+        if follows && !question {
             self.received = end;
             self.whole = (end == size).then_some(sequence);
             self.fresh.push(chunk);

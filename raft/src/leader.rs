@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::bug::{self, Bug};
 use crate::effect::{Effect, Refusal};
 use crate::ids::{Index, MemberId, Round, Sequence, Ticket};
 use crate::lease::Lease;
@@ -163,9 +164,11 @@ impl Node {
     /// with one of this term (section 5.4.2, figure 8).
     pub(crate) fn advance(&mut self) {
         let State::Leader(leader) = &self.state else { return };
-        let own = self.log.stable();
+        let own =
+            if bug::on(Bug::CountUnsynced) { self.log.last().index } else { self.log.stable() };
         let held = leader.agreed(self, own, |p| p.matched);
-        if held > self.commit && self.log.term(held) == Some(self.hard.term) {
+        let own_term = bug::on(Bug::CommitOldTerm) || self.log.term(held) == Some(self.hard.term);
+        if held > self.commit && own_term {
             let done = self.log.bytes_between(self.commit, held);
             self.commit = held;
             if let State::Leader(leader) = &mut self.state {

@@ -41,6 +41,7 @@
 //! Network members are known to be of the same cluster; messages may otherwise say anything.
 
 mod ask;
+mod bug;
 mod candidate;
 mod checkpoint;
 pub mod codec;
@@ -67,6 +68,8 @@ mod sending;
 mod status;
 mod transfer;
 
+#[cfg(feature = "seeded-bugs")]
+pub use bug::Bug;
 pub use config::Config;
 pub use configuration::Configuration;
 pub use effect::{Effect, Event, HardState, Persist, Refusal, Stored};

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bug::{self, Bug};
 use crate::configuration::Configuration;
 use crate::effect::{Effect, Refusal};
 use crate::ids::{Index, MemberId, Sequence, Ticket};
@@ -135,7 +136,7 @@ impl Node {
     fn go_to(&mut self, target: &Configuration) {
         let current = self.log.configuration().1.clone();
         let mut next = target.clone();
-        if next.voters != current.voters {
+        if next.voters != current.voters && !bug::on(Bug::NoJoint) {
             next.outgoing.clone_from(&current.voters);
         }
         self.configure(next);
@@ -153,7 +154,8 @@ impl Node {
     pub(crate) fn advance_change(&mut self) {
         let State::Leader(leader) = &self.state else { return };
         let (configured, current) = self.log.configuration().clone();
-        if configured > self.commit || self.commit < leader.first {
+        let early = bug::on(Bug::LeaveJointEarly) && current.is_joint();
+        if (configured > self.commit && !early) || self.commit < leader.first {
             return;
         }
         if current.is_joint() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::ask::Asks;
+use crate::bug::{self, Bug};
 use crate::candidate::Candidate;
 use crate::config::Config;
 use crate::configuration::Configuration;
@@ -81,7 +82,10 @@ impl Node {
     /// [`Error::Config`] if the settings make no sense, [`Error::Stored`] if no run can have left such a state.
     pub fn new(config: Config, seed: u64, stored: Stored) -> Result<Self, Error> {
         config.check()?;
-        let hard = stored.hard;
+        let mut hard = stored.hard;
+        if bug::on(Bug::ForgetVote) {
+            hard.vote = None;
+        }
         let partial = stored.partial.clone();
         let log = Log::new(stored, Configuration::of(config.voters.clone()))?;
         let group = log.configuration().1.clone();

@@ -3,6 +3,7 @@
 //! Every "a majority has ..." of the protocol goes through [`Voters::agreed`], so that joint consensus (section 6: both
 //! majorities, the old and the new) has one place. Knows nothing of logs or roles.
 
+use crate::bug::{self, Bug};
 use crate::configuration::{Configuration, MOST_VOTERS};
 use crate::ids::MemberId;
 
@@ -17,7 +18,11 @@ pub(crate) struct Voters {
 
 impl Voters {
     pub(crate) fn new(configuration: &Configuration) -> Self {
-        let Configuration { voters, outgoing, .. } = configuration.clone();
+        let Configuration { mut voters, outgoing, learners } = configuration.clone();
+        if bug::on(Bug::LearnerCounted) {
+            voters.extend(learners);
+            voters.sort_unstable();
+        }
         Self { voters, outgoing }
     }
 
@@ -39,7 +44,11 @@ impl Voters {
     /// The largest value that a majority has reached, of the old and of the new group. Nobody agrees on nothing.
     pub(crate) fn agreed<T: Ord + Default + Copy>(&self, value: impl Fn(MemberId) -> T) -> T {
         let new = majority(&self.voters, &value);
-        if self.outgoing.is_empty() { new } else { new.min(majority(&self.outgoing, &value)) }
+        if self.outgoing.is_empty() || bug::on(Bug::NewMajorityOnly) {
+            new
+        } else {
+            new.min(majority(&self.outgoing, &value))
+        }
     }
 
     /// Whether a majority says yes.
@@ -58,7 +67,8 @@ fn majority<T: Ord + Default + Copy>(members: &[MemberId], value: impl Fn(Member
     }
     let values = &mut all[..count];
     values.sort_unstable();
-    values.get(count.saturating_sub(1) / 2).copied().unwrap_or_default()
+    let half = if bug::on(Bug::HalfIsMost) { count } else { count.saturating_sub(1) };
+    values.get(half / 2).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

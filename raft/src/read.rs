@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::bug::{self, Bug};
 use crate::effect::Effect;
 use crate::ids::{Index, MemberId, Round, Sequence, Serial, Ticket};
 use crate::message::{Body, ReadMode};
@@ -39,7 +40,10 @@ struct Batch {
 
 impl Reads {
     pub(crate) fn add(&mut self, asker: Asker) {
-        self.waiting.push(asker);
+        match &mut self.asked {
+            Some(batch) if bug::on(Bug::ReadJoinsRound) => batch.askers.push(asker),
+            _ => self.waiting.push(asker),
+        }
     }
 
     /// Whether a round should begin.
@@ -55,7 +59,8 @@ impl Reads {
 
     /// A quorum answered this round: gives the followers to be told, and the index.
     pub(crate) fn confirm(&mut self, round: Round) -> Option<(Index, Vec<(MemberId, Serial)>)> {
-        let Batch { index, askers, .. } = self.asked.take_if(|batch| batch.round <= round)?;
+        let Batch { index, askers, .. } =
+            self.asked.take_if(|batch| batch.round <= round || bug::on(Bug::ReadUnproven))?;
         let mut others = Vec::new();
         for asker in askers {
             match asker {
@@ -82,7 +87,7 @@ impl Reads {
 impl Node {
     /// Somebody wants an index from this leader.
     pub(crate) fn read_at_leader(&mut self, asker: Asker, mode: ReadMode) {
-        let runs = self.leased().is_some_and(|end| self.now < end);
+        let runs = self.leased().is_some_and(|end| self.now < end || bug::on(Bug::LeaseWithoutEnd));
         let leased = mode == ReadMode::Lease && runs;
         let (commit, State::Leader(leader)) = (self.commit, &mut self.state) else { return };
         match asker {
@@ -108,14 +113,17 @@ impl Node {
     /// Until when this leader needs no round to know that it leads, if it knows what is committed and has a lease.
     pub(crate) fn leased(&self) -> Option<Duration> {
         let State::Leader(leader) = &self.state else { return None };
-        leader.lease.end(self.config.lease()).filter(|_| self.commit >= leader.first)
+        let length =
+            if bug::on(Bug::LongLease) { self.config.election_max } else { self.config.lease() };
+        leader.lease.end(length).filter(|_| self.commit >= leader.first)
     }
 
     /// Begins a round for the reads that wait, if none is under way.
     pub(crate) fn begin_reads(&mut self) {
         let (commit, sent) = (self.commit, self.clock);
         let State::Leader(leader) = &mut self.state else { return };
-        if leader.reads.wants_round() && commit >= leader.first {
+        let knows = commit >= leader.first || bug::on(Bug::ReadBeforeNoop);
+        if leader.reads.wants_round() && knows {
             let round = leader.begin_round(sent);
             leader.urgent = true;
             leader.reads.begin(round, commit);
@@ -136,7 +144,7 @@ impl Node {
 
     /// Answers reads whose index the state machine has reached.
     pub(crate) fn release_reads(&mut self) {
-        if !self.outbox.is_done(self.restoring) {
+        if !self.outbox.is_done(self.restoring) && !bug::on(Bug::ReadBeforeRestore) {
             return;
         }
         self.release_asks();

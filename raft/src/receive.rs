@@ -3,6 +3,7 @@
 //! Section 5.1: a newer term makes anyone a follower, an older one is told so. What a message then does is in the file
 //! of the role that it concerns.
 
+use crate::bug::{self, Bug};
 use crate::effect::{Effect, HardState, Refusal};
 use crate::follower::Follower;
 use crate::ids::{MemberId, Term};
@@ -41,7 +42,9 @@ impl Node {
                 Body::Append(_) | Body::Install(_) => self.follow(term, Some(from)),
                 _ => self.follow(term, None),
             }
-        } else if term < self.hard.term {
+        } else if term < self.hard.term
+            && !(bug::on(Bug::StaleAnswers) && matches!(body, Body::AppendReply(_)))
+        {
             return self.answer_stale(from, &body);
         }
         match body {

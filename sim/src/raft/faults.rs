@@ -124,9 +124,6 @@ impl Struck {
     }
 }
 
-/// Whether the core fills an emptied member again, so that it may vote.
-const REBUILDS: bool = false;
-
 /// The kinds that a schedule has. A group of one has no network, and a disk may be emptied only in a group that
 /// outlives it and stays as it is.
 pub(super) fn choose(dice: &mut Dice, voters: usize, moves: bool) -> Vec<Fault> {
@@ -134,7 +131,7 @@ pub(super) fn choose(dice: &mut Dice, voters: usize, moves: bool) -> Vec<Fault> 
     if voters == 1 && !moves {
         return alone.to_vec();
     }
-    let empties = voters >= 3 && !moves && REBUILDS;
+    let empties = voters >= 3 && !moves;
     loop {
         let wanted = |fault: &Fault| {
             let any = dice.chance(50) && (*fault != Fault::EmptyDisk || empties);
