@@ -56,13 +56,11 @@ impl Node {
         let need = self.need_hard();
         match body {
             Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }, need),
-            Body::Append(Append { round, .. })
-            | Body::Install(crate::message::Install { round, .. }) => {
+            Body::Append(_) | Body::Install(_) => {
                 // No round: this answers nothing that the sender asked in the newer term.
                 let conflict = Conflict { term: None, first: Index::ZERO };
                 let outcome = Outcome::Rejected { prev: Index::ZERO, conflict };
-                let round = if bug::on(Bug::StaleRound) { *round } else { Round::ZERO };
-                self.send_reply(from, round, outcome, need);
+                self.send_reply(from, Round::ZERO, outcome, need);
             }
             Body::ReadIndex { serial, .. } => self.tell_index(from, *serial, None),
             _ => {}

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use crate::bug::{self, Bug};
 use crate::effect::{Effect, Refusal};
 use crate::ids::{MemberId, Sequence, Ticket};
 use crate::message::Body;
@@ -68,9 +67,7 @@ impl Node {
         let level = leader.progress.get(&to).is_some_and(|p| p.matched == last);
         if level && transfer.told.is_none_or(|told| now >= told + beat) {
             transfer.told = Some(now);
-            if !bug::on(Bug::LeaseKept) {
-                leader.lease.revoke();
-            }
+            leader.lease.revoke();
             self.send(to, Body::TimeoutNow, Sequence::ZERO);
         }
     }

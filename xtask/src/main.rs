@@ -31,7 +31,7 @@ struct Arguments {
 enum Chore {
     /// Check everything without writing anything: format, lints, tests, documents, tidiness.
     Verify {
-        /// Only the named steps: fmt, tidy, clippy, docs, tests.
+        /// Only the named steps: fmt, tidy, clippy, docs, tests, sim.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
     },
@@ -93,16 +93,17 @@ fn run(mut command: Command) -> Result<()> {
 
 fn verify(only: &[String]) -> Result<()> {
     type Step = (&'static str, fn() -> Result<()>);
-    let steps: [Step; 5] = [
+    let steps: [Step; 6] = [
         ("fmt", || run(cargo(&["fmt", "--all", "--check"]))),
         ("tidy", || tidy::check(&root())),
         ("clippy", clippy),
         ("docs", docs),
         ("tests", tests),
+        ("sim", simulate),
     ];
     for name in only {
         if !steps.iter().any(|(step, _)| step == name) {
-            bail!("no step {name:?}; the steps are fmt, tidy, clippy, docs, tests");
+            bail!("no step {name:?}; the steps are fmt, tidy, clippy, docs, tests, sim");
         }
     }
     for (name, step) in steps {
@@ -180,9 +181,55 @@ fn run_binary(package: &str, binary: &str, arguments: &[String]) -> Result<()> {
     run(command)
 }
 
+/// Seeds of every verification; `soak` runs all.
+const SEEDS: &str = "0..2000";
+/// Seeded bugs of every verification, one for each kind of check; `soak` runs all.
+const BUGS: [&str; 6] = [
+    "commit-old-term",
+    "ack-unsynced",
+    "vote-twice",
+    "match-by-index",
+    "read-joins-round",
+    "restore-early",
+];
+
+/// The part of the simulation that every verification runs, histories and some seeded bugs included.
+fn simulate() -> Result<()> {
+    let arguments = ["raft", "--seeds", SEEDS].map(str::to_owned);
+    run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
+    for bug in BUGS {
+        find_bugs(&["--only", bug])?;
+    }
+    Ok(())
+}
+
+/// Runs the simulator with the seeded bugs built in; fails unless each is found.
+fn find_bugs(more: &[&str]) -> Result<()> {
+    let mut command = cargo(&[
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "plumeria-sim",
+        "--features",
+        "seeded-bugs",
+        "--bin",
+        "plumeria-sim",
+        "--",
+        "raft-bugs",
+        "--strict",
+    ]);
+    command.args(more);
+    run(command)
+}
+
+/// Everything in full; what it prints stands in docs/reliability.md.
 fn soak() -> Result<()> {
-    let seeds = ["raft", "--seeds", "0..100000"].map(str::to_owned);
-    run_binary("plumeria-sim", "plumeria-sim", &seeds)
+    for arguments in [&["raft", "--seeds", "0..100000"][..], &["raft-timing"]] {
+        let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+        run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
+    }
+    find_bugs(&[])
 }
 
 fn bench(arguments: &[String]) -> Result<()> {

@@ -25,8 +25,8 @@ use sessions::{Asked, Sessions};
 /// Beyond this the schedule is stuck in boredom.
 const MOST: u64 = 50_000;
 /// How long a healed group may take. Long, because some schedules send one entry a message over links that are slow and
-/// reorder, with hundreds of entries to catch up.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// reorder, with a thousand entries to catch up.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Placements that the search for an order may try on one key.
 const BUDGET: u64 = 2_000_000;
 
