@@ -43,6 +43,10 @@ pub(crate) struct Coordinator {
     pub(crate) replicas: u8,
     /// Block servers that the cluster is made of.
     pub(crate) servers: Vec<u64>,
+    /// It joins a cluster that runs already: it waits for `plumeria raft add`. Counts only until it
+    /// has stored something.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) joining: bool,
     pub(crate) client: Client,
 }
 

@@ -110,6 +110,7 @@ impl DataDir {
             dir: self.root.join(format!("coordinator-{}", peer.node)),
             replicas: self.layout.replicas,
             servers: servers.clone(),
+            joining: false,
             client: client.clone(),
         };
         client.coordinators.iter().map(one).collect()

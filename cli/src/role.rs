@@ -13,7 +13,7 @@ mod worker;
 
 pub(crate) use access::{Access, Remote, coordinators, servers, sessions};
 pub(crate) use block::BlockServer;
-pub(crate) use coordinator::Coordinator;
+pub(crate) use coordinator::{Coordinator, GROUPS};
 pub(crate) use embedded::Embedded;
 pub(crate) use file_system::{FileSystem, Tie, disk};
 pub(crate) use mounted::{Mounted, daemon_of};

@@ -3,29 +3,38 @@
 //! commit, without a task switch. What the commands mean is not known here.
 
 use std::{
-    io,
+    collections::{BTreeMap, VecDeque},
+    io::{self, Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use parking_lot::MutexGuard;
 use raft::{Checkpoint, Configuration, Entry, Event, Payload, Position};
 use wire::NodeId;
 
 use crate::{
-    checkpoint::{CheckpointFile, digest},
+    checkpoint::Files,
     command::Command,
     driver::{Reply, Shared, Waiter},
     error::{Error, REBUILD},
     machine::{Damaged, StateMachine},
+    members,
+    runtime::Work,
     session::Sessions,
     status::Role,
 };
 
 /// A checkpoint is taken after this many bytes of commands at the latest.
 const CHECKPOINT_BYTES: usize = 32 << 20;
+/// Sessions and addresses in a checkpoint are not larger than this, each.
+const TABLE_MAX: u64 = 256 << 20;
+/// More answers than this are given by a task, so that the disk is not kept waiting by it.
+const MANY: usize = 16;
 
 /// What a caller gets.
 type Outcome = Result<Bytes, Error>;
@@ -35,61 +44,74 @@ pub(crate) enum Step {
     Apply(Vec<(Entry, Option<Waiter>)>),
     Restore(Checkpoint),
     Role(Role),
-    /// Everything that the read must see was applied by earlier steps.
-    Read(Reply<()>),
-    ReadRefused(Reply<()>, Option<NodeId>),
-    ReadFailed(Reply<()>, Error),
-    Refused(Reply<Bytes>, Option<NodeId>),
-    Lost(Reply<Bytes>),
-    Covered(Reply<Bytes>),
-    Failed(Reply<Bytes>, Error),
+    /// Everything that the answer is to reflect was applied by earlier steps.
+    Answer(Reply<()>, Result<(), Error>),
+    Reply(Reply<Bytes>, Error),
+    /// Perhaps a checkpoint is due.
+    Look,
 }
 
-/// The hosted machine and how far it is.
+/// The hosted machine, what is replicated beside it, and how far they are.
 pub(crate) struct Machine<M> {
     pub(crate) machine: M,
     pub(crate) sessions: Sessions,
-    pub(crate) applied: Position,
-    /// The group as of the last entry applied.
+    /// Where the nodes of the group are reached, as far as it was said.
+    pub(crate) book: BTreeMap<NodeId, String>,
     configuration: Arc<Configuration>,
-    pub(crate) file: CheckpointFile,
+    pub(crate) applied: Position,
     entries: u64,
     bytes: usize,
     /// One checkpoint is written at a time.
     writing: Arc<AtomicBool>,
+    /// The next step waits for a thread that may block for long.
+    restoring: bool,
 }
 
 /// An answer, sent after the machine's lock was let go.
 enum Answer {
-    Command(Reply<Bytes>, Result<Bytes, Error>),
-    Read(Reply<()>, Result<(), Error>),
+    Command(Reply<Bytes>, Outcome),
+    Other(Reply<()>, Result<(), Error>),
+}
+
+impl Answer {
+    fn give(self) {
+        // Callers past their deadline listen no more.
+        match self {
+            Self::Command(reply, result) => drop(reply.send(result)),
+            Self::Other(reply, result) => drop(reply.send(result)),
+        }
+    }
 }
 
 impl<M> Machine<M> {
-    pub(crate) fn new(machine: M, configuration: Arc<Configuration>, file: CheckpointFile) -> Self {
-        let (sessions, applied) = (Sessions::default(), Position::default());
-        let writing = Arc::default();
-        Self { machine, sessions, applied, configuration, file, entries: 0, bytes: 0, writing }
+    pub(crate) fn new(machine: M, configuration: Configuration) -> Self {
+        Self {
+            machine,
+            sessions: Sessions::default(),
+            book: BTreeMap::new(),
+            configuration: Arc::new(configuration),
+            applied: Position::default(),
+            entries: 0,
+            bytes: 0,
+            writing: Arc::default(),
+            restoring: false,
+        }
     }
 }
 
 impl<M: StateMachine> Machine<M> {
-    /// Takes over sessions and state from a checkpoint.
+    /// Takes over everything from the checkpoint in use.
     pub(crate) fn restore(
         &mut self,
         checkpoint: &Checkpoint,
-        mut bytes: Bytes,
+        files: &Files,
     ) -> Result<(), Damaged> {
-        if bytes.len() < 8 {
-            return Err(Damaged("the checkpoint is cut off".to_owned()));
-        }
-        let length = usize::try_from(bytes.get_u64_le()).unwrap_or(usize::MAX);
-        if length > bytes.len() {
-            return Err(Damaged("the checkpoint is cut off".to_owned()));
-        }
-        let sessions = bytes.split_to(length);
+        let mut from = files.read().ok_or_else(|| Damaged("it is gone".to_owned()))?;
+        let sessions = read_table(&mut from)?;
         self.sessions = Sessions::decode(sessions).map_err(|odd| Damaged(odd.to_owned()))?;
-        self.machine.restore(&mut bytes.reader())?;
+        self.book = members::decode_book(read_table(&mut from)?)
+            .ok_or_else(|| Damaged("the addresses cannot be read".to_owned()))?;
+        self.machine.restore(&mut from)?;
         self.applied = checkpoint.last;
         self.configuration = checkpoint.configuration.clone();
         (self.entries, self.bytes) = (0, 0);
@@ -106,12 +128,12 @@ impl<M: StateMachine> Machine<M> {
                 self.configuration = configuration.clone();
                 return Ok(None);
             }
-            Payload::Command(command) => command,
+            Payload::Command(command) => command.clone(),
         };
         self.bytes += command.len();
         let index = entry.index;
         let Self { machine, sessions, .. } = self;
-        let command = Command::decode(command.clone()).ok_or_else(|| {
+        let command = Command::decode(command).ok_or_else(|| {
             Error::Refused(format!("entry {index} is of another release: run that one"))
         })?;
         Ok(Some(match command {
@@ -123,63 +145,131 @@ impl<M: StateMachine> Machine<M> {
             Command::Call(stamp, caller, command) => {
                 sessions.call(index, stamp, caller, || machine.apply(index, &command))
             }
+            Command::Book(book) => {
+                self.book = book;
+                Ok(Bytes::new())
+            }
         }))
     }
 
-    /// Sessions and state, frozen.
-    fn checkpoint(&self) -> impl FnOnce() -> io::Result<Bytes> + Send + use<M> {
-        let (sessions, image) = (self.sessions.clone(), self.machine.checkpoint());
-        move || {
-            let sessions = sessions.encode();
-            let mut out = Vec::new();
-            out.extend_from_slice(&(sessions.len() as u64).to_le_bytes());
-            out.extend_from_slice(&sessions);
-            image.write(&mut out)?;
-            Ok(out.into())
+    /// Everything, frozen.
+    fn freeze(&self) -> impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + use<M> {
+        let (sessions, book) = (self.sessions.clone(), self.book.clone());
+        let image = self.machine.checkpoint();
+        move |out| {
+            for table in [sessions.encode(), members::encode_book(&book)] {
+                out.write_all(&(table.len() as u64).to_le_bytes())?;
+                out.write_all(&table)?;
+            }
+            image.write(out)
         }
     }
 }
 
+/// Reads a table that its length stands before.
+fn read_table(from: &mut dyn Read) -> Result<Bytes, Damaged> {
+    let mut length = [0; 8];
+    from.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    let mut bytes = Vec::new();
+    from.take(length.min(TABLE_MAX)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == length {
+        Ok(bytes.into())
+    } else {
+        Err(Damaged("it is cut off".into()))
+    }
+}
+
 impl<M: StateMachine> Shared<M> {
-    /// Does the steps that wait, unless another is at it, who then looks again.
+    /// Sends what is to be sent and does the steps that wait, unless another is at it, who then
+    /// looks again.
     pub(crate) fn drain(&self) {
+        self.send();
+        self.work(false);
+    }
+
+    fn work(&self, may_block: bool) {
         loop {
             if self.steps.lock().is_empty() {
                 return;
             }
-            // Before the lock, so that an unwinding lets the lock go first.
-            let _tripwire = Tripwire(self);
-            let Some(mut machine) = self.machine.try_lock() else { return };
+            // Whoever may block has work that nobody else does, so it waits for its turn.
+            let lock = if may_block { Some(self.machine.lock()) } else { self.machine.try_lock() };
+            let Some(mut machine) = lock else { return };
+            if machine.restoring && !may_block {
+                return;
+            }
             let steps = std::mem::take(&mut *self.steps.lock());
             let mut answers = Vec::new();
-            let mut failure = None;
-            for step in steps {
-                if let Err(error) = self.step(&mut machine, step, &mut answers) {
-                    failure = Some(error);
-                    break;
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                self.steps(&mut machine, steps, may_block, &mut answers)
+            }));
+            let failure = match done {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                // The machine's state is unknown now, and must not be served.
+                Err(_) => {
+                    let panicked = "the state machine panicked; see the log of this process";
+                    Some(panicked.to_owned())
                 }
+            };
+            self.finish(machine, answers, failure);
+        }
+    }
+
+    fn steps(
+        &self,
+        machine: &mut Machine<M>,
+        mut steps: VecDeque<Step>,
+        may_block: bool,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), Error> {
+        while let Some(step) = steps.pop_front() {
+            if matches!(step, Step::Restore(_)) && !may_block {
+                steps.push_front(step);
+                machine.restoring = true;
+                {
+                    let mut waiting = self.steps.lock();
+                    steps.append(&mut waiting);
+                    *waiting = steps;
+                }
+                if let Some(shared) = self.itself.upgrade() {
+                    self.world.tasks.blocking(Box::new(move || shared.work(true)));
+                }
+                return Ok(());
             }
-            self.log_time.store(machine.sessions.now().0, Ordering::Relaxed);
-            self.applied.send_if_modified(|applied| {
-                let moved = machine.applied.index > *applied;
-                *applied = machine.applied.index.max(*applied);
-                moved
+            self.step(machine, step, answers)?;
+        }
+        Ok(())
+    }
+
+    /// Tells everybody how far the machine is, and answers.
+    fn finish(
+        &self,
+        mut machine: MutexGuard<'_, Machine<M>>,
+        answers: Vec<Answer>,
+        failure: Option<String>,
+    ) {
+        self.log_time.store(machine.sessions.now().0, Ordering::Relaxed);
+        self.applied.send_if_modified(|applied| {
+            let moved = machine.applied.index > *applied;
+            *applied = machine.applied.index.max(*applied);
+            moved
+        });
+        let checkpoint = if failure.is_none() { self.due(&mut machine) } else { None };
+        drop(machine);
+        if answers.len() > MANY {
+            self.world.spawn("raft answers", async move {
+                answers.into_iter().for_each(Answer::give);
             });
-            let checkpoint = self.due(&mut machine);
-            drop(machine);
-            for answer in answers {
-                // Callers past their deadline listen no more.
-                match answer {
-                    Answer::Command(reply, result) => drop(reply.send(result)),
-                    Answer::Read(reply, result) => drop(reply.send(result)),
-                }
-            }
-            if let Some(write) = checkpoint {
-                self.world.tasks.blocking(write);
-            }
-            if let Some(error) = failure {
-                self.stop(&error.to_string());
-            }
+        } else {
+            answers.into_iter().for_each(Answer::give);
+        }
+        if let Some(write) = checkpoint {
+            self.world.tasks.blocking(write);
+        }
+        if let Some(reason) = failure {
+            self.stop(&reason);
         }
     }
 
@@ -189,83 +279,68 @@ impl<M: StateMachine> Shared<M> {
         step: Step,
         answers: &mut Vec<Answer>,
     ) -> Result<(), Error> {
-        let not_leader = |leader| Error::NotLeader { leader };
         match step {
             Step::Apply(entries) => {
                 for (entry, waiter) in entries {
-                    let term = entry.term;
                     let outcome = machine.apply(&entry)?;
+                    if matches!(entry.payload, Payload::Configuration(_)) {
+                        self.reached(machine);
+                    }
                     let Some(waiter) = waiter else { continue };
                     let result = match outcome {
-                        Some(outcome) if waiter.term == term => outcome,
+                        Some(outcome) if waiter.term == entry.term => outcome,
                         // Another leader's entry took the place: the command will never happen.
-                        _ => Err(not_leader(None)),
+                        _ => Err(Error::NotLeader { leader: None }),
                     };
                     answers.push(Answer::Command(waiter.reply, result));
                 }
             }
             Step::Restore(checkpoint) => {
-                let (_, data) = machine.file.read()?.ok_or_else(|| {
-                    Error::Refused("the leader's checkpoint is not on the disk".to_owned())
-                })?;
-                machine.restore(&checkpoint, data).map_err(|damaged| {
+                machine.restoring = false;
+                machine.restore(&checkpoint, &self.files).map_err(|damaged| {
                     Error::Refused(format!("the leader's checkpoint: {damaged}; {REBUILD}"))
                 })?;
+                self.reached(machine);
             }
             Step::Role(role) => {
                 self.role.send_replace(role);
             }
-            Step::Read(reply) => answers.push(Answer::Read(reply, Ok(()))),
-            Step::ReadRefused(reply, leader) => {
-                answers.push(Answer::Read(reply, Err(not_leader(leader))));
-            }
-            Step::ReadFailed(reply, error) => answers.push(Answer::Read(reply, Err(error))),
-            Step::Refused(reply, leader) => {
-                answers.push(Answer::Command(reply, Err(not_leader(leader))));
-            }
-            Step::Lost(reply) => answers.push(Answer::Command(reply, Err(not_leader(None)))),
-            Step::Covered(reply) => answers.push(Answer::Command(reply, Err(Error::Covered))),
-            Step::Failed(reply, error) => answers.push(Answer::Command(reply, Err(error))),
+            Step::Answer(reply, result) => answers.push(Answer::Other(reply, result)),
+            Step::Reply(reply, error) => answers.push(Answer::Command(reply, Err(error))),
+            Step::Look => {}
         }
         Ok(())
     }
 
+    /// The transport learns where the members are reached.
+    pub(crate) fn reached(&self, machine: &Machine<M>) {
+        for (node, address) in &machine.book {
+            self.transport.learn(*node, address);
+        }
+    }
+
     /// Takes a checkpoint if it is time for one; the returned work writes it and reports it.
     fn due(&self, machine: &mut Machine<M>) -> Option<Box<dyn FnOnce() + Send>> {
-        let enough =
-            machine.entries >= self.config.checkpoint_every || machine.bytes >= CHECKPOINT_BYTES;
+        let enough = machine.entries >= self.config.checkpoint_every
+            || machine.bytes >= CHECKPOINT_BYTES
+            || (machine.entries > 0 && self.crowded.load(Ordering::Relaxed));
         if !enough || machine.writing.swap(true, Ordering::AcqRel) {
             return None;
         }
+        self.crowded.store(false, Ordering::Relaxed);
         (machine.entries, machine.bytes) = (0, 0);
-        let (last, encode) = (machine.applied, machine.checkpoint());
-        let configuration = machine.configuration.clone();
-        let (file, writing) = (machine.file.clone(), machine.writing.clone());
+        let (last, configuration) = (machine.applied, machine.configuration.clone());
+        let (encode, writing) = (machine.freeze(), machine.writing.clone());
         let shared = self.itself.upgrade()?;
         Some(Box::new(move || {
-            let encoded = encode().map_err(|error| Error::Refused(error.to_string()));
-            let written = encoded.and_then(|data| {
-                let (size, digest) = (data.len() as u64, digest(&data));
-                let checkpoint = Checkpoint { last, configuration, size, digest };
-                file.write(&checkpoint, &data).map(|()| checkpoint)
-            });
-            match written {
-                Ok(checkpoint) => shared.event(Event::CheckpointTaken(checkpoint)),
+            match shared.files.make(last, configuration, encode) {
+                Ok(checkpoint) => {
+                    shared.runtime.push(shared.config.group, Work::Cover(last.index));
+                    shared.event(Event::CheckpointTaken(checkpoint));
+                }
                 Err(error) => shared.stop(&error.to_string()),
             }
             writing.store(false, Ordering::Release);
         }))
-    }
-}
-
-/// Stops the host when the machine panics: its state is then unknown, and must not be served.
-struct Tripwire<'a, M: StateMachine>(&'a Shared<M>);
-
-impl<M: StateMachine> Drop for Tripwire<'_, M> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.steps.lock().clear();
-            self.0.stop("the state machine panicked; see the log of this process");
-        }
     }
 }

@@ -206,6 +206,7 @@ impl Client {
                     return Ok(answer);
                 }
                 Ok(Err(Error::NotLeader { leader })) => leader,
+                Ok(Err(Error::Busy(_))) => None,
                 Ok(Err(Error::Deadline | Error::Covered | Error::Stopped(_))) | Err(_) => {
                     first = false;
                     None

@@ -1,13 +1,20 @@
 //! What the host puts into the log around a machine's command: whose call it is, and its own
 //! commands. One byte of kind, then fixed fields, then the machine's bytes.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::collections::BTreeMap;
 
-use crate::session::{CallNumber, Caller, ClientId, LogTime};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use wire::NodeId;
+
+use crate::{
+    members,
+    session::{CallNumber, Caller, ClientId, LogTime},
+};
 
 const PLAIN: u8 = 1;
 const ENROL: u8 = 2;
 const CALL: u8 = 3;
+const BOOK: u8 = 4;
 
 /// An entry of the log, as the host reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +25,8 @@ pub(crate) enum Command {
     Enrol(LogTime),
     /// A command that is applied once.
     Call(LogTime, Caller, Bytes),
+    /// Where the nodes of the group are reached.
+    Book(BTreeMap<NodeId, String>),
 }
 
 impl Command {
@@ -42,6 +51,10 @@ impl Command {
                 out.put_u64_le(caller.floor.0);
                 out.put_slice(command);
             }
+            Self::Book(book) => {
+                out.put_u8(BOOK);
+                out.put_slice(&members::encode_book(book));
+            }
         }
         out.freeze()
     }
@@ -61,6 +74,7 @@ impl Command {
                 let floor = CallNumber(bytes.get_u64_le());
                 Some(Self::Call(stamp, Caller { client, number, floor }, bytes))
             }
+            (BOOK, _) => members::decode_book(bytes).map(Self::Book),
             _ => None,
         }
     }
@@ -81,6 +95,7 @@ mod tests {
             Command::Enrol(LogTime(9)),
             Command::Call(LogTime(1), caller, Bytes::new()),
             Command::Call(LogTime(1), caller, command),
+            Command::Book(BTreeMap::from([(NodeId(3), "127.0.0.1:1".to_owned())])),
         ] {
             assert_eq!(Command::decode(command.encode()), Some(command));
         }

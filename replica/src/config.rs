@@ -24,9 +24,13 @@ pub struct GroupConfig {
     pub group: GroupId,
     /// This node.
     pub me: NodeId,
-    /// All nodes of the group: 1, 3 or 5. This node may be left out of the list.
+    /// The nodes that the group begins with: 1, 3 or 5. This node may be left out of the list.
+    /// Counts only until this node has stored something of the group.
     pub peers: Vec<NodeId>,
-    /// Where log and checkpoint lie; made if missing. Nothing else may be in it.
+    /// This node is none of those that the group begins with: it waits to be added.
+    pub joining: bool,
+    /// Where log and checkpoint lie, if the group has them for itself ([`crate::Host::open`]); made
+    /// if missing. Nothing else may be in it.
     pub dir: PathBuf,
     /// The shortest election timeout.
     pub election_min: Duration,
@@ -53,6 +57,7 @@ impl GroupConfig {
             group,
             me,
             peers,
+            joining: false,
             dir,
             election_min: Duration::from_millis(250),
             election_max: Duration::from_millis(500),
@@ -61,17 +66,25 @@ impl GroupConfig {
         }
     }
 
-    /// All nodes of the group, this one included, sorted.
-    pub(crate) fn voters(&self) -> Vec<NodeId> {
-        let mut voters = self.peers.clone();
-        voters.push(self.me);
-        voters.sort_unstable();
-        voters.dedup();
-        voters
+    /// The nodes that the group begins with, this one included, sorted; none if this node joins.
+    pub(crate) fn founders(&self) -> Vec<NodeId> {
+        if self.joining {
+            return Vec::new();
+        }
+        let mut founders = self.peers.clone();
+        founders.push(self.me);
+        founders.sort_unstable();
+        founders.dedup();
+        founders
     }
 
-    pub(crate) fn raft(&self) -> raft::Config {
-        let voters = self.voters().into_iter().map(member).collect();
+    /// Whether there is anybody to rebuild this node from.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.joining || self.founders().len() > 1
+    }
+
+    pub(crate) fn raft(&self, founders: &[NodeId]) -> raft::Config {
+        let voters = founders.iter().copied().map(member).collect();
         let mut config = raft::Config::new(member(self.me), voters);
         config.election_min = self.election_min;
         config.election_max = self.election_max;

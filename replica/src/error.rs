@@ -2,7 +2,10 @@
 
 use std::{io, path::Path};
 
+use raft::{MemberId, Refusal};
 use wire::NodeId;
+
+use crate::config::node;
 
 /// A command, a barrier or a start failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +31,12 @@ pub enum Error {
     /// before, or too far above it. This try did not take effect.
     #[error("the call was answered before, or is too far ahead; it was not applied by this try")]
     Spent,
+    /// The group cannot take it now. It has not happened and will not.
+    #[error("{0}; try again")]
+    Busy(&'static str),
+    /// An order to the group was not carried out.
+    #[error("{0}")]
+    Unchanged(String),
     /// The node has stopped. Whether commands under way happened is unknown.
     #[error("this node has stopped: {0}")]
     Stopped(String),
@@ -53,6 +62,31 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why the protocol refused something.
+    pub(crate) fn refused(why: Refusal, leader: Option<MemberId>) -> Self {
+        let leader = leader.map(node);
+        match why {
+            Refusal::NotLeader | Refusal::Transferring => Self::NotLeader { leader },
+            Refusal::Busy => Self::Busy("too much waits to be committed"),
+            Refusal::NotReady => Self::Busy("the leader is not ready yet"),
+            Refusal::Changing => Self::Busy("another change of the group is under way"),
+            Refusal::Deposed => Self::Unchanged(
+                "the leader changed meanwhile: look at the group's status and try again".to_owned(),
+            ),
+            Refusal::Invalid(why) => {
+                Self::Unchanged(format!("the group would make no sense: {why}"))
+            }
+            Refusal::Behind(member) => Self::Unchanged(format!(
+                "node {} did not catch up and was taken out again: is it running, and does it \
+                 join this cluster?",
+                node(member)
+            )),
+            Refusal::GaveUp => Self::Unchanged(
+                "the other node did not take over in time; this one leads on".to_owned(),
+            ),
+        }
+    }
+
     pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
         Self::File { path: path.display().to_string(), reason: error.to_string() }
     }
@@ -62,8 +96,6 @@ impl Error {
     }
 }
 
-/// The remedy for a node whose disk cannot be trusted. Emptying its directory is none: with a
-/// forgotten vote or entry it could help to elect a leader that lacks what was acknowledged.
-pub(crate) const REBUILD: &str = "a node must not take part with a hole in its memory: leave it \
-                                  stopped, the other coordinators go on without it (with a single \
-                                  coordinator, restore the directory from a backup)";
+/// The remedy for a node whose disk cannot be trusted.
+pub(crate) const REBUILD: &str = "a node must not take part with a hole in its memory: with others \
+                                  in the group it is rebuilt by them, alone it needs a backup";

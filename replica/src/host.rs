@@ -1,40 +1,47 @@
-//! The handle of a hosted state machine: start, propose, barrier, look, stop. The protocol is the
-//! raft room's, the commands are the machine's.
+//! The handle of a hosted state machine: start, propose, read, look, change the group, stop. The
+//! protocol is the raft room's, the commands are the machine's.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64},
     },
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use raft::{Configuration, Event, Index, Node, Stored};
-use tokio::sync::{Notify, oneshot, watch};
-use world::{Disk, OpenMode, Time, World};
+use raft::{Configuration, Event, Index, Node, ReadMode, Stored, Term};
+use tokio::sync::{oneshot, watch};
+use wire::NodeId;
+use world::{Time, World};
 
 use crate::{
     apply::Machine,
-    checkpoint::CheckpointFile,
-    command::Command,
-    config::GroupConfig,
-    driver::{Core, Shared},
+    checkpoint::Files,
+    config::{GroupConfig, member},
+    driver::{Core, Reply, Request, Shared},
     error::Error,
-    log::{Log, Owner, Recovered},
+    founding,
+    log::Recovered,
     machine::StateMachine,
-    session::{Caller, ClientId, LogTime},
+    members::Change,
+    runtime::{Member, Runtime, Work},
+    session::{Caller, ClientId},
     status::{Role, Status},
-    transport::{Inbox, Transport},
-    writer,
+    transport::{Inbox, Order, Transport},
 };
 
 /// A state machine on this node of its group. Cheap to clone; when the last clone is dropped the
 /// node stops as if it had crashed, which loses nothing.
 pub struct Host<M: StateMachine>(Arc<Handle<M>>);
 
-struct Handle<M: StateMachine>(Arc<Shared<M>>);
+struct Handle<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+    /// The runtime is this group's alone, and stops with it.
+    alone: bool,
+}
 
 impl<M: StateMachine> Clone for Host<M> {
     fn clone(&self) -> Self {
@@ -44,93 +51,124 @@ impl<M: StateMachine> Clone for Host<M> {
 
 impl<M: StateMachine> Drop for Handle<M> {
     fn drop(&mut self) {
-        self.0.stop("it was dropped");
+        self.shared.stop("it was dropped");
     }
 }
 
-/// What was read from the disk at the start.
-struct Opened {
-    log: Log,
-    file: CheckpointFile,
-    stored: Stored,
-    /// The bytes of the checkpoint.
-    data: Bytes,
-}
-
 impl<M: StateMachine> Host<M> {
-    /// Starts this node of the group from what its directory holds: the machine is restored from
-    /// the checkpoint, and gets the commands behind it as soon as they are known to be committed.
+    /// Starts this node of the group from what its directory holds, with a log and a thread of its
+    /// own.
     ///
     /// # Errors
-    /// [`Error::Damaged`] and [`Error::File`] name the file, [`Error::Refused`] the setting.
+    /// As [`Host::open_on`].
     pub async fn open(
         world: &World,
         config: GroupConfig,
         machine: M,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, Error> {
-        let (disk, settings) = (world.disk.clone(), config.clone());
-        let opened = read_directory(world, disk, settings).await?;
-        let Opened { log, file, stored, data } = opened;
-        let first = Arc::new(Configuration::of(config.raft().voters));
-        let mut machine = Machine::new(machine, first, file.clone());
-        if let Some(checkpoint) = &stored.checkpoint {
-            machine.restore(checkpoint, data).map_err(|damaged| Error::Damaged {
-                path: config.dir.join("checkpoint").display().to_string(),
-                reason: damaged.to_string(),
+        let (cluster, me) = (config.cluster, config.me);
+        let runtime = Runtime::open(world, cluster, me, &config.dir, config.has_peers()).await?;
+        Self::start(world, &runtime, config, machine, transport, true).await
+    }
+
+    /// Starts this node of the group from what the runtime's log and directory hold: the machine is
+    /// restored from the checkpoint, and gets the commands behind it as soon as they are known to be
+    /// committed. A group can be opened once on a runtime.
+    ///
+    /// A node whose log or checkpoint is damaged starts empty, takes no part in any majority, and is
+    /// rebuilt by the others; one that is alone in its group is refused.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] and [`Error::File`] name the file, [`Error::Refused`] the setting.
+    pub async fn open_on(
+        world: &World,
+        runtime: &Runtime,
+        config: GroupConfig,
+        machine: M,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, Error> {
+        Self::start(world, runtime, config, machine, transport, false).await
+    }
+
+    async fn start(
+        world: &World,
+        runtime: &Runtime,
+        config: GroupConfig,
+        machine: M,
+        transport: Arc<dyn Transport>,
+        alone: bool,
+    ) -> Result<Self, Error> {
+        let files = Files::new(&world.disk, runtime.dir(), runtime.owner(), config.group);
+        let opened = open_group(world, runtime, &config, &files).await?;
+        let configuration = Configuration::of(opened.voters.iter().copied().map(member).collect());
+        let mut machine = Machine::new(machine, configuration);
+        if let Some(checkpoint) = &opened.stored.checkpoint {
+            machine.restore(checkpoint, &files).map_err(|damaged| {
+                Error::damaged(&runtime.dir().join("checkpoint"), damaged.to_string())
             })?;
         }
         let refused =
             |error: raft::Error| Error::Refused(format!("{}: {error}", config.dir.display()));
-        let node = Node::new(config.raft(), world.dice.roll(), stored).map_err(refused)?;
-        let shared = Arc::new_cyclic(|itself| Shared {
-            world: world.clone(),
-            transport: transport.clone(),
-            core: Mutex::new(Core::new(node)),
-            writer: writer::Writer::default(),
-            file: file.clone(),
-            steps: Mutex::default(),
-            role: watch::Sender::new(Role::Follower { leader: None }),
-            applied: watch::Sender::new(machine.applied.index),
-            log_time: AtomicU64::new(machine.sessions.now().0),
-            machine: Mutex::new(machine),
-            timer: Notify::new(),
-            log_bytes: AtomicU64::new(log.bytes()),
-            itself: itself.clone(),
-            config,
+        let settings = config.raft(&opened.voters);
+        let blank = opened.is_blank();
+        let node = Node::new(settings, world.dice.roll(), opened.stored).map_err(refused)?;
+        let shared = Arc::new_cyclic(|itself: &Weak<Shared<M>>| {
+            let group: Weak<dyn Member> = itself.clone();
+            Shared {
+                world: world.clone(),
+                runtime: runtime.clone(),
+                transport: transport.clone(),
+                core: Mutex::new(Core::new(node)),
+                requests: Mutex::default(),
+                outgoing: Mutex::default(),
+                sending: Mutex::default(),
+                steps: Mutex::new(VecDeque::new()),
+                role: watch::Sender::new(Role::Follower { leader: None }),
+                applied: watch::Sender::new(machine.applied.index),
+                log_time: AtomicU64::new(machine.sessions.now().0),
+                machine: Mutex::new(machine),
+                crowded: AtomicBool::new(false),
+                due: runtime.attach(config.group, group, files.clone()),
+                files,
+                itself: itself.clone(),
+                config,
+            }
         });
+        shared.reached(&shared.machine.lock());
         transport.attach(shared.config.group, Arc::new(Arrivals(Arc::downgrade(&shared))));
-        let thread = shared.clone();
-        let work = Box::new(move || writer::run(&thread, log, &file));
-        world.tasks.thread("raft log", work);
-        let timer = shared.clone();
-        world.spawn("raft timer", async move { timer.run_timer().await });
+        if blank {
+            let asks = founding::run(world.clone(), Arc::downgrade(&shared), opened.voters);
+            world.spawn("raft founding", asks);
+        }
         shared.event(Event::Wake);
-        Ok(Self(Arc::new(Handle(shared))))
+        Ok(Self(Arc::new(Handle { shared, alone })))
     }
 
     /// Has `command` applied on all nodes; returns the machine's reply. Proposed twice, it is
     /// applied twice.
     ///
     /// # Errors
-    /// [`Error::NotLeader`] if it has not happened and will not; the other errors leave it open.
+    /// [`Error::NotLeader`] and [`Error::Busy`] if it has not happened and will not; the other
+    /// errors leave it open.
     pub async fn propose(&self, command: Bytes, deadline: Time) -> Result<Bytes, Error> {
-        self.submit(|_| Command::Plain(command), deadline).await
+        self.shared().ask(deadline, |reply| Request::Plain(command, reply)).await
     }
 
     /// Has `command` applied on all nodes, once however often the same call is proposed and to
     /// whomever; returns the machine's reply to the first.
     ///
     /// # Errors
-    /// [`Error::NotLeader`], [`Error::Expired`] and [`Error::Spent`] if this try has not happened
-    /// and will not; the other errors leave it open: try again, with the same number.
+    /// [`Error::NotLeader`], [`Error::Busy`], [`Error::Expired`] and [`Error::Spent`] if this try
+    /// has not happened and will not; the other errors leave it open: try again, with the same
+    /// number.
     pub async fn propose_once(
         &self,
         caller: Caller,
         command: Bytes,
         deadline: Time,
     ) -> Result<Bytes, Error> {
-        self.submit(|stamp| Command::Call(stamp, caller, command), deadline).await
+        self.shared().ask(deadline, |reply| Request::Once(caller, command, reply)).await
     }
 
     /// Begins a session for a client that calls [`Host::propose_once`]. Tried again after an
@@ -139,41 +177,46 @@ impl<M: StateMachine> Host<M> {
     /// # Errors
     /// As [`Host::propose`].
     pub async fn enrol(&self, deadline: Time) -> Result<ClientId, Error> {
-        let mut reply = self.submit(Command::Enrol, deadline).await?;
+        let mut reply = self.shared().ask(deadline, Request::Enrol).await?;
         Ok(ClientId(reply.get_u64_le()))
     }
 
-    async fn submit(
-        &self,
-        command: impl FnOnce(LogTime) -> Command,
-        deadline: Time,
-    ) -> Result<Bytes, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.shared().propose(command, reply);
-        self.wait(answer, deadline).await
-    }
-
     /// Ready when this node, as the leader, has applied everything that was acknowledged by any
-    /// leader before the call: [`Host::with`] then shows no past.
+    /// leader before the call: [`Host::with`] then shows no past. One round for all that wait.
     ///
     /// # Errors
     /// [`Error::NotLeader`] says whom to ask.
     pub async fn barrier(&self, deadline: Time) -> Result<(), Error> {
-        let (reply, answer) = oneshot::channel();
-        self.shared().read(reply);
-        self.wait(answer, deadline).await
+        let read = |reply| Request::Read { mode: ReadMode::Quorum, leader: true, reply };
+        self.shared().ask(deadline, read).await
     }
 
-    async fn wait<T>(
-        &self,
-        answer: oneshot::Receiver<Result<T, Error>>,
-        deadline: Time,
-    ) -> Result<T, Error> {
-        match self.shared().world.until(deadline, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(self.shared().stopped()),
-            Err(_) => Err(Error::Deadline),
-        }
+    /// Ready when this node, whatever it is, has applied everything that was acknowledged by any
+    /// leader before the call. By [`ReadMode::Lease`] it costs no round at a leader that was heard
+    /// lately, and trusts the clocks of the group to keep to the stated drift.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] if no leader is known here, or it could not answer.
+    pub async fn read(&self, mode: ReadMode, deadline: Time) -> Result<(), Error> {
+        let read = |reply| Request::Read { mode, leader: false, reply };
+        self.shared().ask(deadline, read).await
+    }
+
+    /// Changes the group by one node. Ready when the change is committed: a new node has caught up
+    /// then. Asked twice it is done once.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] says whom to ask, [`Error::Unchanged`] why it was given up.
+    pub async fn change(&self, change: Change, deadline: Time) -> Result<(), Error> {
+        self.shared().change(change, deadline).await
+    }
+
+    /// Hands leadership to another voter. Ready when it was told to take over.
+    ///
+    /// # Errors
+    /// As [`Host::change`].
+    pub async fn transfer(&self, to: NodeId, deadline: Time) -> Result<(), Error> {
+        self.shared().ask(deadline, |reply| Request::Transfer(to, reply)).await
     }
 
     /// A look at this node's machine, as far as it has applied. `look` must be short, and must not
@@ -203,73 +246,166 @@ impl<M: StateMachine> Host<M> {
         self.shared().status()
     }
 
-    /// Stops the node and waits until its files are closed.
+    /// Stops the node. If the log is its own, waits until its files are closed.
     pub async fn stop(&self) {
-        let shared = self.shared();
-        shared.stop("it was stopped");
-        loop {
-            let ended = shared.timer.notified();
-            if shared.writer.ended.load(Ordering::Acquire) {
-                return;
-            }
-            // The writer may end between the look and the wait: look again soon.
-            let soon = shared.world.clock.now() + Duration::from_millis(20);
-            let _ = shared.world.until(soon, ended).await;
+        self.shared().stop("it was stopped");
+        if self.0.alone {
+            self.shared().runtime.stop().await;
         }
     }
 
     fn shared(&self) -> &Shared<M> {
-        &self.0.0
+        &self.0.shared
+    }
+}
+
+impl<M: StateMachine> Shared<M> {
+    /// Asks for something and waits for the answer.
+    async fn ask<T>(
+        &self,
+        deadline: Time,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(request(reply));
+        match self.world.until(deadline, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(self.stopped()),
+            Err(_) => Err(Error::Deadline),
+        }
+    }
+
+    async fn change(&self, change: Change, deadline: Time) -> Result<(), Error> {
+        // The addresses first: who learns of a member must know where it is.
+        let mut book = self.transport.addresses();
+        book.append(&mut self.machine.lock().book.clone());
+        self.drain();
+        match &change {
+            Change::Add { node, address } => book.insert(*node, address.clone()),
+            Change::Remove(node) => book.remove(node),
+        };
+        if let Change::Add { node, address } = &change {
+            self.ask(deadline, |reply| Request::Book(book, reply)).await?;
+            self.transport.learn(*node, address);
+            return self.ask(deadline, |reply| Request::Change(change, reply)).await;
+        }
+        self.ask(deadline, |reply| Request::Change(change, reply)).await?;
+        // The one that is gone is forgotten; a leader that removed itself leaves that to the next.
+        match self.ask(deadline, |reply| Request::Book(book, reply)).await {
+            Ok(_) | Err(Error::NotLeader { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
 /// Receives for a host without keeping it alive.
-struct Arrivals<M>(std::sync::Weak<Shared<M>>);
+struct Arrivals<M>(Weak<Shared<M>>);
 
 impl<M: StateMachine> Inbox for Arrivals<M> {
     fn receive(&self, message: raft::Message) {
         if let Some(shared) = self.0.upgrade() {
-            shared.receive(message);
+            shared.event(Event::Received(message));
         }
     }
 
     fn status(&self) -> Option<Status> {
         self.0.upgrade().map(|shared| shared.status())
     }
+
+    fn book(&self) -> BTreeMap<NodeId, String> {
+        let Some(shared) = self.0.upgrade() else { return BTreeMap::new() };
+        let book = shared.machine.lock().book.clone();
+        shared.drain();
+        book
+    }
+
+    fn order(&self, order: Order, deadline: Time) -> BoxFuture<'static, Result<(), Error>> {
+        let shared = self.0.upgrade();
+        Box::pin(async move {
+            let shared = shared.ok_or_else(|| Error::Stopped("it is gone".to_owned()))?;
+            match order {
+                Order::Change(change) => shared.change(change, deadline).await,
+                Order::Transfer(to) => {
+                    shared.ask(deadline, |reply| Request::Transfer(to, reply)).await
+                }
+            }
+        })
+    }
 }
 
-/// Reads checkpoint and log; waits a little for the thread of a host that was just dropped.
-async fn read_directory(
-    world: &World,
-    disk: Arc<dyn Disk>,
-    config: GroupConfig,
-) -> Result<Opened, Error> {
-    let patience = world.clock.now() + Duration::from_secs(2);
-    let failed = |error: &std::io::Error| Error::file(&config.dir, error);
-    let dir = config.dir.clone();
-    let made = disk.clone();
-    world.blocking(move || made.create_dir_all(&dir)).await.map_err(|error| failed(&error))?;
-    let lock_path = config.dir.join("lock");
-    let lock =
-        disk.open(&lock_path, OpenMode::Create).map_err(|error| Error::file(&lock_path, &error))?;
-    while let Err(error) = lock.lock() {
-        if error.kind() != std::io::ErrorKind::WouldBlock || world.clock.now() > patience {
-            let path = lock_path.display().to_string();
-            let reason = format!("{error}: another process uses this directory; stop it first");
-            return Err(Error::File { path, reason });
-        }
-        world.clock.sleep(Duration::from_millis(10)).await;
+/// What a group starts from.
+struct Opened {
+    stored: Stored,
+    /// The voters when the group began; none if this node joined later.
+    voters: Vec<NodeId>,
+}
+
+impl Opened {
+    /// Whether nothing is stored, and this node is to take part when the others say so.
+    fn is_blank(&self) -> bool {
+        let Stored { hard, checkpoint, entries, .. } = &self.stored;
+        let nothing = hard.term == Term::ZERO && checkpoint.is_none() && entries.is_empty();
+        hard.rebuilding && nothing && !self.voters.is_empty()
     }
-    let work = move || {
-        let owner = Owner { cluster: config.cluster, group: config.group, node: config.me };
-        let file = CheckpointFile::new(&disk, &config.dir, owner);
-        let (checkpoint, data) = file.read()?.unzip();
-        let covered = checkpoint.as_ref().map(|checkpoint| checkpoint.last);
-        let (mut log, recovered) = Log::open(&disk, &config.dir, owner, covered)?;
-        log.hold(lock);
-        let Recovered { hard, entries } = recovered;
-        let stored = Stored { hard, checkpoint, entries, partial: None };
-        Ok(Opened { log, file, stored, data: data.unwrap_or_default() })
+}
+
+/// Reads what is stored of a group, and brings it into a state that can be gone on from.
+async fn open_group(
+    world: &World,
+    runtime: &Runtime,
+    config: &GroupConfig,
+    files: &Files,
+) -> Result<Opened, Error> {
+    let group = config.group;
+    let Recovered { mut hard, founded, mut entries } = runtime.take(group)?;
+    let place = files.clone();
+    let found = world.blocking(move || place.find()).await;
+    let (checkpoint, mut damaged) = match found {
+        Ok(checkpoint) => (checkpoint, runtime.damage().map(str::to_owned)),
+        Err(error @ Error::Damaged { .. }) if config.has_peers() => {
+            files.set_aside()?;
+            (None, Some(error.to_string()))
+        }
+        Err(error) => return Err(error),
     };
-    world.blocking(work).await
+    let mut checkpoint = checkpoint;
+    if runtime.damage().is_some() && checkpoint.is_some() {
+        // Sound, but the log behind it is not: all or nothing.
+        files.set_aside()?;
+        checkpoint = None;
+    }
+    if founded.is_some() && checkpoint.is_none() && entries.first().is_some_and(|e| e.index.0 > 1) {
+        damaged = damaged.or_else(|| Some("the checkpoint is missing".to_owned()));
+    }
+    if let Some(reason) = &damaged {
+        if !config.has_peers() {
+            return Err(Error::damaged(runtime.dir(), reason.clone()));
+        }
+        tracing::error!(%group, reason, "this node starts empty and is rebuilt by its peers");
+        (hard, entries) = (raft::HardState { rebuilding: true, ..hard }, Vec::new());
+    }
+    let voters = founded.clone().unwrap_or_else(|| config.founders());
+    if founded.is_none() && voters.len() > 1 {
+        // Perhaps the first start of all, perhaps a node that was emptied: see `founding`.
+        hard.rebuilding = true;
+    }
+    if founded.is_none() || damaged.is_some() {
+        let founders = voters.clone();
+        runtime.prepare(group, |reply| Work::Found(founders, hard, reply)).await?;
+    }
+    if let Some(covered) = checkpoint.as_ref().map(|checkpoint| checkpoint.last) {
+        // A crash between a received checkpoint and the record that empties the log leaves
+        // entries that end before it or contradict it.
+        let at = entries.iter().find(|entry| entry.index == covered.index);
+        let contradicts = at.is_some_and(|entry| entry.term != covered.term);
+        let behind = entries.last().is_some_and(|last| last.index < covered.index);
+        if contradicts || behind {
+            runtime.prepare(group, |reply| Work::Reset(covered, reply)).await?;
+            entries.clear();
+        }
+        runtime.push(group, Work::Cover(covered.index));
+    }
+    let place = files.clone();
+    let partial = world.blocking(move || place.find_incoming()).await;
+    Ok(Opened { stored: Stored { hard, checkpoint, partial, entries }, voters })
 }

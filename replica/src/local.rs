@@ -1,43 +1,49 @@
-//! Messages between nodes of one process, without encoding. Links can be cut, for tests.
+//! Messages between nodes of one process: function calls, without encoding and without a task
+//! switch. Links can be cut, for tests.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use raft::Message;
-use tokio::sync::mpsc;
 use wire::NodeId;
-use world::World;
+use world::{Time, World};
 
 use crate::{
     config::GroupId,
+    status::Status,
     transport::{Inbox, Transport},
 };
 
-/// Messages that may wait for one node of one group.
+/// Messages that may wait on one thread.
 const WAITING: usize = 4096;
 
+thread_local! {
+    /// Messages that were sent while this thread delivers one. An answer is delivered after the
+    /// question has been dealt with, by the same loop: no recursion, whatever they say.
+    static WAITING_HERE: RefCell<VecDeque<(Arc<dyn Inbox>, Message)>> = const { RefCell::new(VecDeque::new()) };
+    static DELIVERING: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Connects the nodes of one process. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct LocalMesh(Arc<Hub>);
 
+#[derive(Default)]
 struct Hub {
-    world: World,
-    inboxes: Mutex<BTreeMap<(GroupId, NodeId), mpsc::Sender<Message>>>,
+    inboxes: Mutex<BTreeMap<(GroupId, NodeId), Arc<dyn Inbox>>>,
     cut: Mutex<BTreeSet<NodeId>>,
 }
 
 impl LocalMesh {
     /// A mesh without nodes.
     #[must_use]
-    pub fn new(world: &World) -> Self {
-        Self(Arc::new(Hub {
-            world: world.clone(),
-            inboxes: Mutex::default(),
-            cut: Mutex::default(),
-        }))
+    pub fn new(_: &World) -> Self {
+        Self::default()
     }
 
     /// The transport of one node, for all its groups.
@@ -71,24 +77,48 @@ impl Transport for LocalTransport {
                 return;
             }
         }
-        if let Some(inbox) = self.hub.inboxes.lock().get(&(group, to)) {
-            // Full, or its node is gone: lost, which the protocol bears.
-            let _ = inbox.try_send(message);
+        let inbox = self.hub.inboxes.lock().get(&(group, to)).cloned();
+        let Some(inbox) = inbox else { return };
+        let full = WAITING_HERE.with_borrow_mut(|waiting| {
+            let full = waiting.len() >= WAITING;
+            if !full {
+                waiting.push_back((inbox, message));
+            }
+            full
+        });
+        // Full: lost, which the protocol bears.
+        if !full {
+            deliver();
         }
     }
 
+    fn peek(&self, group: GroupId, node: NodeId, _: Time) -> BoxFuture<'static, Option<Status>> {
+        let is_cut = {
+            let cut = self.hub.cut.lock();
+            cut.contains(&self.me) || cut.contains(&node)
+        };
+        let inbox = self.hub.inboxes.lock().get(&(group, node)).cloned();
+        let status = inbox.filter(|_| !is_cut).and_then(|inbox| inbox.status());
+        Box::pin(std::future::ready(status))
+    }
+
     fn attach(&self, group: GroupId, inbox: Arc<dyn Inbox>) {
-        let (sender, mut receiver) = mpsc::channel(WAITING);
-        self.hub.inboxes.lock().insert((group, self.me), sender);
-        // A task of its own: the sender holds its node's lock, and the answer would want it.
-        self.hub.world.spawn("local messages", async move {
-            while let Some(message) = receiver.recv().await {
-                inbox.receive(message);
-            }
-        });
+        self.hub.inboxes.lock().insert((group, self.me), inbox);
     }
 
     fn detach(&self, group: GroupId) {
         self.hub.inboxes.lock().remove(&(group, self.me));
     }
+}
+
+/// Delivers what waits on this thread, unless it is at it already.
+fn deliver() {
+    if DELIVERING.replace(true) {
+        return;
+    }
+    let next = || WAITING_HERE.with_borrow_mut(VecDeque::pop_front);
+    while let Some((inbox, message)) = next() {
+        inbox.receive(message);
+    }
+    DELIVERING.set(false);
 }

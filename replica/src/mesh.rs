@@ -1,24 +1,25 @@
 //! Messages between the nodes of different processes: one gRPC stream from each node to each
-//! other, for all groups. Queues are bounded and drop when full. What messages say is the raft
-//! room's business.
+//! other, for all groups; what waits together travels together. Queues are bounded and drop when
+//! full. What messages say is the raft room's business.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::BoxFuture};
 use parking_lot::Mutex;
 use raft::{Message, codec};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use wire::{Identity, NodeId, Role};
-use world::{Address, Task, World};
+use world::{Address, Task, Time, World};
 
 use crate::{
     config::{GroupId, node},
-    look::row,
+    look::{self, failed},
     transport::{Inbox, Transport},
 };
 
@@ -34,7 +35,7 @@ pub(crate) mod proto {
 }
 
 use proto::{
-    Delivered, Envelope, Question, Rows,
+    Delivered, Envelope, Order, Ordered, Parcel, Question, Rows,
     peers_client::PeersClient,
     peers_server::{Peers, PeersServer},
 };
@@ -43,61 +44,96 @@ use proto::{
 pub type PeersService = PeersServer<Arrivals>;
 
 /// Messages that may wait for one peer.
-const WAITING: usize = 1024;
+const WAITING: usize = 4096;
+/// Messages, and bytes of them, that travel together.
+const TOGETHER: usize = 512;
+const TOGETHER_BYTES: usize = 1 << 20;
 /// The pause before a peer that could not be reached is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// One node's messages to and from all others, for all its groups.
 pub struct Mesh {
+    world: World,
     me: Identity,
-    peers: BTreeMap<NodeId, mpsc::Sender<Envelope>>,
+    peers: Mutex<BTreeMap<NodeId, Peer>>,
     inboxes: Arc<Inboxes>,
-    tasks: Vec<Task>,
+}
+
+struct Peer {
+    address: Address,
+    sender: mpsc::Sender<Envelope>,
+    task: Option<Task>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
 }
 
 #[derive(Default)]
 struct Inboxes(Mutex<BTreeMap<GroupId, Arc<dyn Inbox>>>);
 
 impl Mesh {
-    /// The mesh of node `me`; `peers` are the other nodes (an entry for `me` is ignored). Streams
-    /// are opened at once and again after a loss.
+    /// The mesh of node `me`; `peers` are the nodes that are known from the start, with `me` itself.
+    /// Streams are opened at once and again after a loss.
     #[must_use]
     pub fn new(world: &World, me: Identity, peers: &BTreeMap<NodeId, Address>) -> Arc<Self> {
-        let mut senders = BTreeMap::new();
-        let mut tasks = Vec::new();
-        for (peer, address) in peers.iter().filter(|(peer, _)| **peer != me.node) {
-            let (sender, receiver) = mpsc::channel(WAITING);
-            senders.insert(*peer, sender);
-            let client = wire::limits!(PeersClient::new(wire::channel(world, me, address)));
-            let work = deliver(world.clone(), *peer, client, receiver);
-            tasks.push(world.spawn("raft stream", work));
+        let mesh =
+            Self { world: world.clone(), me, peers: Mutex::default(), inboxes: Arc::default() };
+        for (peer, address) in peers {
+            mesh.connect(*peer, address);
         }
-        Arc::new(Self { me, peers: senders, inboxes: Arc::default(), tasks })
+        Arc::new(mesh)
+    }
+
+    /// Opens a stream to a node, if it is new or has moved.
+    fn connect(&self, peer: NodeId, address: &Address) {
+        let mut peers = self.peers.lock();
+        if peers.get(&peer).is_some_and(|known| known.address == *address) {
+            return;
+        }
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let task = (peer != self.me.node).then(|| {
+            let client = PeersClient::new(wire::channel(&self.world, self.me, address));
+            let work = deliver(self.world.clone(), peer, wire::limits!(client), receiver);
+            self.world.spawn("raft stream", work)
+        });
+        peers.insert(peer, Peer { address: address.clone(), sender, task });
     }
 
     /// The service that receives; add it to the node's [`wire::Server`].
     #[must_use]
     pub fn service(&self) -> PeersService {
-        let arrivals = Arrivals { me: self.me, inboxes: Arc::downgrade(&self.inboxes) };
+        let world = self.world.clone();
+        let arrivals = Arrivals { world, me: self.me, inboxes: Arc::downgrade(&self.inboxes) };
         wire::limits!(PeersServer::new(arrivals))
-    }
-}
-
-impl Drop for Mesh {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
     }
 }
 
 impl Transport for Mesh {
     fn send(&self, group: GroupId, to: NodeId, message: Message) {
-        if let Some(peer) = self.peers.get(&to) {
+        if let Some(peer) = self.peers.lock().get(&to) {
             let envelope = Envelope { group: group.0, message: codec::encode(&message) };
             // Full: lost, which the protocol bears.
-            let _ = peer.try_send(envelope);
+            let _ = peer.sender.try_send(envelope);
         }
+    }
+
+    fn peek(
+        &self,
+        group: GroupId,
+        node: NodeId,
+        deadline: Time,
+    ) -> BoxFuture<'static, Option<crate::Status>> {
+        let address = self.peers.lock().get(&node).map(|peer| peer.address.clone());
+        let (world, me) = (self.world.clone(), self.me);
+        Box::pin(async move {
+            let looks = look::look(&world, me, &address?, deadline).await.ok()?;
+            looks.into_iter().map(|look| look.status).find(|status| status.group == group)
+        })
     }
 
     fn attach(&self, group: GroupId, inbox: Arc<dyn Inbox>) {
@@ -106,6 +142,18 @@ impl Transport for Mesh {
 
     fn detach(&self, group: GroupId) {
         self.inboxes.0.lock().remove(&group);
+    }
+
+    fn learn(&self, node: NodeId, address: &str) {
+        match address.parse() {
+            Ok(address) => self.connect(node, &address),
+            Err(error) => tracing::error!(%node, %error, "a member cannot be reached"),
+        }
+    }
+
+    fn addresses(&self) -> BTreeMap<NodeId, String> {
+        let peers = self.peers.lock();
+        peers.iter().map(|(node, peer)| (*node, peer.address.to_string())).collect()
     }
 }
 
@@ -122,7 +170,7 @@ async fn deliver(
         // What waited while the peer was away is old news.
         while receiver.lock().try_recv().is_ok() {}
         let source = receiver.clone();
-        let stream = futures_util::stream::poll_fn(move |context| source.lock().poll_recv(context));
+        let stream = futures_util::stream::poll_fn(move |context| parcel(&source, context));
         let ended = client.deliver(Request::new(stream)).await;
         let reason = match ended {
             Ok(_) if receiver.lock().is_closed() => return,
@@ -136,47 +184,95 @@ async fn deliver(
     }
 }
 
-/// Hands arriving messages to the groups of this node.
+/// What waits, together.
+fn parcel(
+    source: &Mutex<mpsc::Receiver<Envelope>>,
+    context: &mut Context<'_>,
+) -> Poll<Option<Parcel>> {
+    let mut receiver = source.lock();
+    let first = match receiver.poll_recv(context) {
+        Poll::Ready(Some(first)) => first,
+        Poll::Ready(None) => return Poll::Ready(None),
+        Poll::Pending => return Poll::Pending,
+    };
+    let mut bytes = first.message.len();
+    let mut envelopes = vec![first];
+    while envelopes.len() < TOGETHER && bytes < TOGETHER_BYTES {
+        let Ok(envelope) = receiver.try_recv() else { break };
+        bytes += envelope.message.len();
+        envelopes.push(envelope);
+    }
+    Poll::Ready(Some(Parcel { envelopes }))
+}
+
+/// Hands what arrives to the groups of this node.
 #[derive(Clone)]
 pub struct Arrivals {
+    world: World,
     me: Identity,
     inboxes: Weak<Inboxes>,
+}
+
+impl Arrivals {
+    fn inboxes(&self) -> Result<Arc<Inboxes>, Status> {
+        self.inboxes.upgrade().ok_or_else(|| Status::unavailable("it stops"))
+    }
+
+    fn deliver_one(&self, peer: Identity, envelope: Envelope) -> Result<(), Status> {
+        let message = codec::decode(envelope.message)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if node(message.from) != peer.node || node(message.to) != self.me.node {
+            return Err(Status::invalid_argument(format!(
+                "node {} sent a message from node {} to node {} to node {}: check the addresses \
+                 of the coordinators",
+                peer.node, message.from, message.to, self.me.node
+            )));
+        }
+        let inbox = self.inboxes()?.0.lock().get(&GroupId(envelope.group)).cloned();
+        if let Some(inbox) = inbox {
+            inbox.receive(message);
+        }
+        Ok(())
+    }
 }
 
 #[tonic::async_trait]
 impl Peers for Arrivals {
     async fn deliver(
         &self,
-        request: Request<Streaming<Envelope>>,
+        request: Request<Streaming<Parcel>>,
     ) -> Result<Response<Delivered>, Status> {
         let peer = wire::peer(&request)
             .filter(|peer| peer.role == Role::Coordinator)
             .ok_or_else(|| Status::permission_denied("only coordinators send these messages"))?;
         let mut stream = request.into_inner();
-        while let Some(envelope) = stream.next().await {
-            let envelope = envelope?;
-            let message = codec::decode(envelope.message)
-                .map_err(|error| Status::invalid_argument(error.to_string()))?;
-            if node(message.from) != peer.node || node(message.to) != self.me.node {
-                return Err(Status::invalid_argument(format!(
-                    "node {} sent a message from node {} to node {} to node {}: check the \
-                     addresses of the coordinators",
-                    peer.node, message.from, message.to, self.me.node
-                )));
-            }
-            let inboxes = self.inboxes.upgrade().ok_or_else(|| Status::unavailable("it stops"))?;
-            let inbox = inboxes.0.lock().get(&GroupId(envelope.group)).cloned();
-            if let Some(inbox) = inbox {
-                inbox.receive(message);
+        while let Some(parcel) = stream.next().await {
+            for envelope in parcel?.envelopes {
+                self.deliver_one(peer, envelope)?;
             }
         }
         Ok(Response::new(Delivered {}))
     }
 
     async fn look(&self, _: Request<Question>) -> Result<Response<Rows>, Status> {
-        let inboxes = self.inboxes.upgrade().ok_or_else(|| Status::unavailable("it stops"))?;
-        let groups: Vec<_> = inboxes.0.lock().values().cloned().collect();
-        let rows = groups.iter().filter_map(|inbox| inbox.status()).map(|status| row(&status));
+        let inboxes: Vec<_> = self.inboxes()?.0.lock().values().cloned().collect();
+        let rows = inboxes.iter().filter_map(|inbox| {
+            let status = inbox.status()?;
+            Some(look::row(&status, &inbox.book()))
+        });
         Ok(Response::new(Rows { rows: rows.collect() }))
+    }
+
+    async fn order(&self, request: Request<Order>) -> Result<Response<Ordered>, Status> {
+        let operator = wire::peer(&request).is_some_and(|peer| peer.role == Role::Tool);
+        if !operator {
+            return Err(Status::permission_denied("only an operator's command gives orders"));
+        }
+        let (order, group, patience) = look::order_of(request.into_inner())?;
+        let inbox = self.inboxes()?.0.lock().get(&group).cloned();
+        let inbox = inbox.ok_or_else(|| Status::not_found(format!("there is no group {group}")))?;
+        let deadline = self.world.clock.now() + patience;
+        let ordered = inbox.order(order, deadline).await;
+        Ok(Response::new(ordered.map_or_else(|error| failed(&error), |()| Ordered::default())))
     }
 }

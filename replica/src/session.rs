@@ -82,7 +82,6 @@ impl Sessions {
         self.now
     }
 
-    /// How many there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_client.len()

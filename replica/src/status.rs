@@ -47,8 +47,12 @@ pub struct Status {
     pub term: Term,
     /// The leader, if known; this node itself when it leads.
     pub leader: Option<NodeId>,
-    /// All nodes of the group.
+    /// The nodes whose majority decides, as the newest entry of the log says.
     pub voters: Vec<NodeId>,
+    /// While the group changes, the voters of before, whose majority is needed too; else empty.
+    pub outgoing: Vec<NodeId>,
+    /// Nodes that get everything and decide nothing.
+    pub learners: Vec<NodeId>,
     /// The last index in the log.
     pub last: Index,
     /// The last committed index.
@@ -57,8 +61,10 @@ pub struct Status {
     pub applied: Index,
     /// The last index that the newest checkpoint contains.
     pub checkpoint: Index,
-    /// Bytes of log segments on disk.
+    /// Bytes of log segments on disk, of all groups that share them.
     pub log_bytes: u64,
+    /// It was emptied or damaged, and neither votes nor counts until it has caught up.
+    pub rebuilding: bool,
     /// What a leader knows of the others.
     pub followers: Vec<Follower>,
     /// Why the node has stopped, if it has.
@@ -70,6 +76,12 @@ pub struct Status {
 pub struct Follower {
     /// The follower.
     pub node: NodeId,
+    /// Whether its vote counts.
+    pub voter: bool,
     /// The last index known to be on its disk.
     pub matched: Index,
+    /// Bytes of a checkpoint that it has of how many, while one travels.
+    pub chunks: Option<(u64, u64)>,
+    /// It said that it was emptied or damaged.
+    pub rebuilding: bool,
 }

@@ -121,14 +121,16 @@ pub(crate) async fn coordinators(
         let found = replica::look(world, me, &peer.address, world.clock.now() + patience)
             .await
             .unwrap_or_default();
-        for (group, name) in
-            [(super::coordinator::LOCKS, "locks"), (super::coordinator::MAP, "map")]
-        {
+        for (group, name) in super::coordinator::GROUPS {
             rows.push(CoordinatorRow {
                 node: peer.node,
                 address: peer.address.to_string(),
                 group: name,
-                status: found.iter().find(|status| status.group == group).cloned(),
+                status: found
+                    .iter()
+                    .map(|look| &look.status)
+                    .find(|status| status.group == group)
+                    .cloned(),
             });
         }
     }

@@ -8,7 +8,7 @@ use blockstore::{
     place::{GroupBits, ServerId},
 };
 use lockservice::{Server, Service, Table, engine::Replicated};
-use replica::{GroupConfig, GroupId, Host, Mesh, Transport};
+use replica::{GroupConfig, GroupId, Host, Mesh, Runtime, Transport};
 use wire::{ClusterId, Identity, NodeId, Role, Serving};
 use world::{File, OpenMode, World};
 
@@ -21,6 +21,8 @@ use crate::{
 pub(crate) const LOCKS: GroupId = GroupId(1);
 /// The volume map's group.
 pub(crate) const MAP: GroupId = GroupId(2);
+/// All groups, with the names that operators call them by.
+pub(crate) const GROUPS: [(GroupId, &str); 2] = [(LOCKS, "locks"), (MAP, "map")];
 /// Groups of chunks, as a power of two: fixed for now.
 const GROUP_BITS: u8 = 6;
 
@@ -28,6 +30,7 @@ const GROUP_BITS: u8 = 6;
 pub(crate) struct Coordinator {
     world: World,
     pub(crate) node: u64,
+    runtime: Runtime,
     lock_host: Host<Table>,
     map_host: Host<Map>,
     locks: Arc<Server>,
@@ -63,15 +66,24 @@ impl Coordinator {
             peers.iter().map(|peer| (NodeId(peer.node), peer.address.clone())).collect();
         let mesh = Mesh::new(world, me, &addresses);
         let nodes: Vec<NodeId> = addresses.keys().copied().collect();
-        let group = |group, name: &str| {
-            GroupConfig::new(me.cluster, group, me.node, nodes.clone(), config.dir.join(name))
+        let dir = config.dir.join("raft");
+        let group = |group| {
+            let mut settings =
+                GroupConfig::new(me.cluster, group, me.node, nodes.clone(), dir.clone());
+            settings.joining = config.joining;
+            settings
         };
         let transport: Arc<dyn Transport> = mesh.clone();
         let cannot = || format!("coordinator {} cannot start", config.node);
-        let lock_host = Host::open(world, group(LOCKS, "locks"), Table::new(), transport.clone())
+        let peers = config.joining || nodes.len() > 1;
+        let runtime = Runtime::open(world, me.cluster, me.node, &dir, peers)
             .await
             .or_fail(Kind::Failed, cannot)?;
-        let map_host = Host::open(world, group(MAP, "map"), Map::new(), transport)
+        let lock_host =
+            Host::open_on(world, &runtime, group(LOCKS), Table::new(), transport.clone())
+                .await
+                .or_fail(Kind::Failed, cannot)?;
+        let map_host = Host::open_on(world, &runtime, group(MAP), Map::new(), transport)
             .await
             .or_fail(Kind::Failed, cannot)?;
         let settings = lockservice::server::Config { lease: config.client.lease };
@@ -89,6 +101,7 @@ impl Coordinator {
         Ok(Self {
             world: world.clone(),
             node: config.node,
+            runtime,
             lock_host,
             map_host,
             locks,
@@ -115,6 +128,7 @@ impl Coordinator {
         self.serving.stop(self.world.clock.now() + Duration::from_millis(500)).await;
         self.lock_host.stop().await;
         self.map_host.stop().await;
+        self.runtime.stop().await;
     }
 }
 

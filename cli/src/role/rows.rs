@@ -20,6 +20,7 @@ impl CoordinatorRow {
     fn state(&self) -> &'static str {
         match self.status.as_ref().map(|status| status.role) {
             Some(replica::Role::Leader { .. }) => "leader",
+            Some(_) if self.status.as_ref().is_some_and(|status| status.rebuilding) => "rebuilding",
             Some(replica::Role::Follower { .. }) => "follower",
             Some(replica::Role::Candidate) => "candidate",
             Some(replica::Role::Stopped) | None => "down",

@@ -1,32 +1,43 @@
 //! Opening a log: reads all segments, tells a torn tail from damage, and continues behind the last
 //! sound record.
 
-use std::{io, path::Path, sync::Arc};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
-use raft::{Entry, HardState, Index, Position};
+use bytes::BytesMut;
+use raft::{Entry, Index};
 use world::{Disk, OpenMode};
 
 use super::{
-    Log, Owner, Recovered, SEGMENT, Segment, first_record,
+    Head, Log, Owner, Recovered, SEGMENT, Segment, first_record,
     format::{self, HEADER, Part, RECORD},
     make_segment, segment_path,
 };
-use crate::error::{Error, REBUILD};
+use crate::{
+    config::GroupId,
+    error::{Error, REBUILD},
+};
 
 /// What has been read so far.
 #[derive(Default)]
 struct Replay {
-    hard: HardState,
-    entries: Vec<Entry>,
-    /// Where the log goes on when there are no entries.
-    base: Option<Index>,
+    groups: BTreeMap<GroupId, Group>,
     next_record: Option<u64>,
 }
 
-impl Replay {
+/// What has been read of one group.
+#[derive(Default)]
+struct Group {
+    head: Head,
+    entries: Vec<Entry>,
+    /// Where the log goes on when there are no entries.
+    base: Option<Index>,
+}
+
+impl Group {
     fn part(&mut self, part: Part) -> Result<(), &'static str> {
         match part {
-            Part::Hard(hard) => self.hard = hard,
+            Part::Founded(voters) => self.head.founded = Some(voters),
+            Part::Hard(hard) => self.head.hard = hard,
             Part::Truncate(index) => {
                 let keep = self.entries.partition_point(|entry| entry.index < index);
                 self.entries.truncate(keep);
@@ -48,8 +59,7 @@ impl Replay {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or makes an empty one. `checkpoint` is what the checkpoint beside
-    /// it covers: entries that contradict it are dropped.
+    /// Opens the log in `dir`, or makes an empty one; tells what it holds of each group.
     ///
     /// # Errors
     /// [`Error::Damaged`] names the segment; nothing was changed then.
@@ -57,8 +67,7 @@ impl Log {
         disk: &Arc<dyn Disk>,
         dir: &Path,
         owner: Owner,
-        checkpoint: Option<Position>,
-    ) -> Result<(Self, Recovered), Error> {
+    ) -> Result<(Self, BTreeMap<GroupId, Recovered>), Error> {
         let numbers = list(disk.as_ref(), dir)?;
         let Some((&last, _)) = numbers.split_last() else {
             return Self::create(disk, dir, owner);
@@ -81,8 +90,8 @@ impl Log {
         let path = segment_path(dir, last);
         let file =
             cut_tail(disk.as_ref(), &path, end).map_err(|error| Error::file(&path, &error))?;
-        let Replay { hard, entries, next_record, .. } = replay;
-        let mut log = Self {
+        let Replay { groups, next_record } = replay;
+        let log = Self {
             disk: disk.clone(),
             dir: dir.to_owned(),
             owner,
@@ -90,53 +99,41 @@ impl Log {
             file,
             offset: end,
             next_record: next_record.unwrap_or(0),
-            hard,
-            buffer: Vec::new(),
-            lock: None,
+            heads: groups.iter().map(|(id, group)| (*id, group.head.clone())).collect(),
+            needs: BTreeMap::new(),
+            buffer: BytesMut::new(),
         };
-        let entries = log.reconcile(entries, checkpoint)?;
-        Ok((log, Recovered { hard, entries }))
+        let recovered = groups.into_iter().map(|(id, group)| {
+            let Group { head: Head { hard, founded }, entries, .. } = group;
+            (id, Recovered { hard, founded, entries })
+        });
+        Ok((log, recovered.collect()))
     }
 
-    fn create(disk: &Arc<dyn Disk>, dir: &Path, owner: Owner) -> Result<(Self, Recovered), Error> {
+    fn create(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        owner: Owner,
+    ) -> Result<(Self, BTreeMap<GroupId, Recovered>), Error> {
         let path = segment_path(dir, 0);
-        let hard = HardState::default();
-        let first = first_record(hard, 0, 0);
+        let heads = BTreeMap::new();
+        let first = first_record(&heads, 0, 0);
         let (file, offset) = make_segment(disk.as_ref(), &path, format::header(owner, 0), &first)
             .map_err(|error| Error::file(&path, &error))?;
-        let segment = Segment { number: 0, path, size: SEGMENT, highest: Index::ZERO };
+        let highest = BTreeMap::new();
         let log = Self {
             disk: disk.clone(),
             dir: dir.to_owned(),
             owner,
-            segments: vec![segment],
+            segments: vec![Segment { number: 0, path, size: SEGMENT, highest }],
             file,
             offset,
             next_record: 1,
-            hard,
-            buffer: Vec::new(),
-            lock: None,
+            heads,
+            needs: BTreeMap::new(),
+            buffer: BytesMut::new(),
         };
-        Ok((log, Recovered::default()))
-    }
-
-    /// A crash between a leader's checkpoint and the record that resets the log leaves entries
-    /// that end before it or contradict it.
-    fn reconcile(
-        &mut self,
-        entries: Vec<Entry>,
-        checkpoint: Option<Position>,
-    ) -> Result<Vec<Entry>, Error> {
-        let Some(covered) = checkpoint else { return Ok(entries) };
-        let Some(last) = entries.last() else { return Ok(entries) };
-        let behind = last.index < covered.index;
-        let contradicts =
-            entries.iter().any(|entry| entry.index == covered.index && entry.term != covered.term);
-        if behind || contradicts {
-            self.reset(covered)?;
-            return Ok(Vec::new());
-        }
-        Ok(entries)
+        Ok((log, BTreeMap::new()))
     }
 }
 
@@ -159,7 +156,7 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, Error> {
     Ok(numbers)
 }
 
-/// Replays one segment. Returns where its sound part ends and the highest entry in it.
+/// Replays one segment. Returns where its sound part ends and the highest entry of each group in it.
 fn read_segment(
     path: &Path,
     bytes: &[u8],
@@ -167,10 +164,10 @@ fn read_segment(
     number: u64,
     last: bool,
     replay: &mut Replay,
-) -> Result<(u64, Index), Error> {
+) -> Result<(u64, BTreeMap<GroupId, Index>), Error> {
     format::check_header(bytes, owner, number).map_err(|reason| Error::damaged(path, reason))?;
     let mut at = HEADER;
-    let mut highest = Index::ZERO;
+    let mut highest = BTreeMap::new();
     while let Some(record) = format::record(&bytes[at..], number) {
         if replay.next_record.is_some_and(|next| next != record.number) {
             break;
@@ -178,11 +175,12 @@ fn read_segment(
         let damaged = |reason: &str| {
             Error::damaged(path, format!("{reason} (record at byte {at}); {REBUILD}"))
         };
-        for part in format::parts(record.payload).map_err(damaged)? {
+        for (group, part) in format::parts(record.payload).map_err(damaged)? {
             if let Part::Entry(entry) = &part {
-                highest = highest.max(entry.index);
+                let seen = highest.entry(group).or_insert(entry.index);
+                *seen = entry.index.max(*seen);
             }
-            replay.part(part).map_err(damaged)?;
+            replay.groups.entry(group).or_default().part(part).map_err(damaged)?;
         }
         replay.next_record = Some(record.number + 1);
         at += RECORD + record.payload.len();

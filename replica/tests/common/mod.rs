@@ -1,7 +1,13 @@
 //! A small state machine and clusters of it, for the tests of the host.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
-use std::{collections::BTreeMap, io::Read, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use replica::{
@@ -56,6 +62,7 @@ pub struct Cluster {
     pub nodes: BTreeMap<NodeId, Node>,
     pub local: Option<LocalMesh>,
     pub checkpoint_every: u64,
+    pub joining: BTreeSet<NodeId>,
     size: u64,
 }
 
@@ -88,6 +95,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             local: None,
             checkpoint_every: 50_000,
+            joining: BTreeSet::new(),
             size,
         }
     }
@@ -103,6 +111,7 @@ impl Cluster {
         let dir = self.dir.path().join(format!("node-{me}"));
         let mut config = GroupConfig::new(CLUSTER, GROUP, me, peers, dir);
         config.checkpoint_every = self.checkpoint_every;
+        config.joining = self.joining.contains(&me);
         config
     }
 
@@ -110,8 +119,14 @@ impl Cluster {
         self.config(me).dir
     }
 
-    fn address(&self, node: NodeId) -> Address {
+    pub fn address(&self, node: NodeId) -> Address {
         Address::Unix(self.dir.path().join(format!("socket-{node}")))
+    }
+
+    /// Starts a node that waits to be added.
+    pub async fn start_joining(&mut self, me: NodeId) {
+        self.joining.insert(me);
+        self.start(me).await.unwrap();
     }
 
     pub async fn start(&mut self, me: NodeId) -> Result<(), Error> {
@@ -122,7 +137,7 @@ impl Cluster {
             }
             None => {
                 let identity = Identity { cluster: CLUSTER, node: me, role: Role::Coordinator };
-                let peers = (1..=self.size).map(NodeId);
+                let peers = (1..=self.size).map(NodeId).chain([me]);
                 let peers = peers.map(|peer| (peer, self.address(peer))).collect();
                 let mesh = Mesh::new(&self.world, identity, &peers);
                 let server = wire::Server::new(&self.world, identity).service(mesh.service());
