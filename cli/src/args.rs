@@ -54,6 +54,9 @@ pub(crate) enum Command {
     Status(Status),
     /// Check a volume that nobody has mounted, or the state last written to disk; never writes.
     Fsck(Cluster),
+    /// Show and change the consensus groups of the coordinators.
+    #[command(subcommand)]
+    Raft(Raft),
     /// Run MapReduce jobs.
     #[command(subcommand)]
     Mr(Mr),
@@ -139,6 +142,46 @@ pub(crate) struct Cluster {
     /// A data directory of `plumeria dev` or a client configuration file.
     #[arg(env = "PLUMERIA_CLUSTER")]
     pub(crate) cluster: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Raft {
+    /// Show every node of the groups: what it is, how far it is, who belongs to the group.
+    Status(RaftGroup),
+    /// Have another coordinator lead.
+    Transfer(RaftNode),
+    /// Make a coordinator a member. It must be running, with `joining = true` in its configuration;
+    /// it is brought up to date before it counts.
+    Add(RaftAdd),
+    /// Have a coordinator be a member no more; stop it afterwards.
+    Remove(RaftNode),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RaftGroup {
+    /// A data directory of `plumeria dev`, a client configuration file, or a path inside a mount.
+    #[arg(env = "PLUMERIA_CLUSTER")]
+    pub(crate) cluster: String,
+    /// Only this group: `locks` or `map`. All of them by default.
+    #[arg(long, value_name = "G")]
+    pub(crate) group: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RaftNode {
+    #[command(flatten)]
+    pub(crate) group: RaftGroup,
+    /// The coordinator's number.
+    pub(crate) node: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RaftAdd {
+    #[command(flatten)]
+    pub(crate) node: RaftNode,
+    /// Where the coordinator is reached, if the cluster's configuration does not say it.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<world::Address>,
 }
 
 #[derive(Subcommand, Debug)]

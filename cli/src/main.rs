@@ -77,6 +77,7 @@ async fn dispatch(arguments: Arguments, output: Output) -> Outcome {
         Command::Umount(umount) => command::umount::run(&umount, timeout, output),
         Command::Status(status) => command::status::run(&world, &status, timeout, output).await,
         Command::Fsck(cluster) => command::fsck::run(&world, &cluster, timeout, output).await,
+        Command::Raft(raft) => command::raft::run(&world, &raft, timeout, output).await,
         Command::Mr(mr) => command::mr::run(&world, &mr, timeout, output).await,
     }
 }

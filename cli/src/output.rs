@@ -69,7 +69,8 @@ impl Output {
     fn cell(self, text: String) -> Cell {
         let color = match text.as_str() {
             "up" | "leader" | "live" | "clean" => Some(Color::Green),
-            "down" | "expired" | "silent" => Some(Color::Red),
+            "down" | "expired" | "silent" | "stopped" => Some(Color::Red),
+            "rebuilding" | "learner" | "candidate" => Some(Color::Yellow),
             _ => None,
         };
         match color {

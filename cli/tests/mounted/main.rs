@@ -9,3 +9,4 @@
 mod bad_input;
 mod cluster;
 mod harness;
+mod raft;
