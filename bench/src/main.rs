@@ -1,5 +1,6 @@
 //! Workloads and comparisons: the mounted file system against bindfs over the local disk, pair by
-//! pair in one run, and the consensus core by itself. The file system is measured from outside.
+//! pair in one run; replicated commands against a synced append stream; the consensus core by itself.
+//! File system and groups are measured from outside.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,6 +10,7 @@
 
 mod cluster;
 mod compare;
+mod groups;
 mod raft_core;
 mod tree;
 mod workload;
@@ -32,6 +34,8 @@ enum Command {
     Compare(compare::Options),
     /// Measure the consensus core alone, in one thread.
     RaftCore(raft_core::Options),
+    /// Measure replicated commands, catching up, and idle groups.
+    Raft(groups::Options),
     /// Pack a real source tree from the Cargo cache, the same one each time.
     Tree {
         /// The tar file to write.
@@ -57,6 +61,7 @@ fn run(command: Option<Command>) -> Result<()> {
     match command.unwrap_or(Command::Compare(compare::Options::default())) {
         Command::Compare(options) => compare::run(&options),
         Command::RaftCore(options) => raft_core::run(&options),
+        Command::Raft(options) => groups::run(&options),
         Command::Tree { out, files } => {
             let tree = tree::pack(&out, files)?;
             println!("{} files, {} bytes in {}", tree.files, tree.bytes, out.display());
