@@ -130,12 +130,15 @@ async fn harmed(harm: impl FnOnce(&std::path::Path)) -> (Cluster, NodeId) {
     cluster.host(victim).stop().await;
     cluster.nodes.remove(&victim);
     harm(&cluster.path(victim));
+    // Nobody reaches it until the test has looked at it.
+    cluster.local.as_ref().unwrap().cut(victim);
     cluster.start(victim).await.unwrap();
     (cluster, victim)
 }
 
 async fn is_rebuilt(mut cluster: Cluster, victim: NodeId) {
     assert!(cluster.host(victim).status().rebuilding, "it may not vote yet");
+    cluster.local.as_ref().unwrap().heal(victim);
     cluster.add(1).await;
     until(&cluster, victim, "rebuilt", |status| !status.rebuilding).await;
     cluster.applied(victim, 201).await;
