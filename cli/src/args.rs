@@ -192,6 +192,25 @@ pub(crate) enum Mr {
     /// Run programs that read and write lines, with the options of Hadoop Streaming (-input, -output,
     /// -mapper, -reducer ...; without any, they are listed).
     Streaming(Streaming),
+    /// List the jobs that run.
+    Ls(Cluster),
+    /// List the jobs that ended not long ago.
+    History(Cluster),
+    /// Show how far a job is, what runs, what failed and what was counted.
+    Status(JobName),
+    /// End a job; its output is removed.
+    Kill(JobName),
+    /// Show what the programs of a job said on standard error.
+    Logs(JobName),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct JobName {
+    /// The job, as `plumeria mr ls` shows it, or the begin of it.
+    pub(crate) job: String,
+    /// A data directory of `plumeria dev`, a client configuration file, or a path inside a mount.
+    #[arg(long, env = "PLUMERIA_CLUSTER")]
+    pub(crate) cluster: String,
 }
 
 #[derive(Args, Debug)]
@@ -246,6 +265,12 @@ pub(crate) struct Native {
     /// Compress the output (part-00000.gz).
     #[arg(long)]
     pub(crate) gzip: bool,
+    /// Show the job in a browser of this machine, at this port (0: any that is free) while it runs.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) page: Option<u16>,
+    /// Share of the workers when several jobs run: very_high, high, normal, low, very_low.
+    #[arg(long, value_name = "P", default_value = "normal", value_parser = ["very_high", "high", "normal", "low", "very_low"])]
+    pub(crate) priority: String,
     /// On any files of this machine, without a cluster.
     #[arg(long)]
     pub(crate) local: bool,

@@ -8,8 +8,9 @@ use world::{Address, World};
 use crate::{
     error::Error,
     proto::{
-        EndRequest, FetchReply, FetchRequest, HelloReply, HelloRequest, MapReply, MapRequest,
-        PingReply, PingRequest, ReduceReply, ReduceRequest, workers_client::WorkersClient,
+        CancelRequest, EndRequest, FetchReply, FetchRequest, HelloReply, HelloRequest, JobsReply,
+        JobsRequest, KillRequest, LogsReply, LogsRequest, MapReply, MapRequest, PingReply,
+        PingRequest, ReduceReply, ReduceRequest, workers_client::WorkersClient,
     },
     service::Service,
 };
@@ -18,8 +19,9 @@ use crate::{
 const SHORT: Duration = Duration::from_secs(5);
 /// How long a part of a map's output may take.
 const FETCH: Duration = Duration::from_secs(30);
-/// How long an attempt may take; a worker that dies is noticed by its silence long before.
-const ATTEMPT: Duration = Duration::from_secs(600);
+/// How long an attempt may take; a worker that dies is noticed by its silence long before, and a program that hangs
+/// by its own.
+const ATTEMPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub(crate) struct Client {
     world: World,
@@ -72,17 +74,47 @@ impl Service for Client {
         reply.map_err(|error| self.failed(&error))
     }
 
-    async fn ping(&self, job: u64) -> Result<PingReply, Error> {
+    async fn cancel(&self, request: CancelRequest) -> Result<(), Error> {
+        let mut stub = self.stub.clone();
+        let call = |request| async move { stub.cancel(request).await };
+        let reply = wire::unary(&self.world, self.within(SHORT), request, call).await;
+        reply.map(|_| ()).map_err(|error| self.failed(&error))
+    }
+
+    async fn ping(&self, job: u64, view: Vec<u8>) -> Result<PingReply, Error> {
         let mut stub = self.stub.clone();
         let call = |request| async move { stub.ping(request).await };
-        let reply = wire::unary(&self.world, self.within(SHORT), PingRequest { job }, call).await;
+        let request = PingRequest { job, view };
+        let reply = wire::unary(&self.world, self.within(SHORT), request, call).await;
         reply.map_err(|error| self.failed(&error))
     }
 
-    async fn end(&self, job: u64) -> Result<(), Error> {
+    async fn end(&self, job: u64, view: Vec<u8>) -> Result<(), Error> {
         let mut stub = self.stub.clone();
         let call = |request| async move { stub.end(request).await };
-        let reply = wire::unary(&self.world, self.within(SHORT), EndRequest { job }, call).await;
+        let request = EndRequest { job, view };
+        let reply = wire::unary(&self.world, self.within(SHORT), request, call).await;
         reply.map(|_| ()).map_err(|error| self.failed(&error))
+    }
+
+    async fn jobs(&self) -> Result<JobsReply, Error> {
+        let mut stub = self.stub.clone();
+        let call = |request| async move { stub.jobs(request).await };
+        let reply = wire::unary(&self.world, self.within(SHORT), JobsRequest {}, call).await;
+        reply.map_err(|error| self.failed(&error))
+    }
+
+    async fn kill(&self, job: u64) -> Result<bool, Error> {
+        let mut stub = self.stub.clone();
+        let call = |request| async move { stub.kill(request).await };
+        let reply = wire::unary(&self.world, self.within(SHORT), KillRequest { job }, call).await;
+        reply.map(|reply| reply.known).map_err(|error| self.failed(&error))
+    }
+
+    async fn logs(&self, job: u64) -> Result<LogsReply, Error> {
+        let mut stub = self.stub.clone();
+        let call = |request| async move { stub.logs(request).await };
+        let reply = wire::unary(&self.world, self.within(SHORT), LogsRequest { job }, call).await;
+        reply.map_err(|error| self.failed(&error))
     }
 }

@@ -113,6 +113,12 @@ pub enum Error {
         "there is no job {0:?}: the jobs that come with Plumeria are wordcount, grep, index and sort"
     )]
     NoProgram(String),
+    /// Somebody ended the job.
+    #[error("the job was killed")]
+    Killed,
+    /// There is no such job.
+    #[error("no worker knows a job {0}: `plumeria mr ls` lists those that run")]
+    NoJob(String),
     /// The attempt is not wanted any more.
     #[error("the attempt was given up")]
     Cancelled,
@@ -128,6 +134,15 @@ impl Error {
     /// Whether it is of the framework, and not of a function of the job.
     pub(crate) fn is_ours(&self) -> bool {
         !matches!(self, Self::Job(_) | Self::Damaged(_))
+    }
+
+    /// The record of its split that an attempt failed on, if it is known.
+    pub(crate) fn record(&self) -> Option<u64> {
+        match self {
+            Self::Record { number, .. } => Some(*number),
+            Self::Split { number, .. } => *number,
+            _ => None,
+        }
     }
 
     pub(crate) fn files(what: impl Into<String>, error: fs::Error) -> Self {

@@ -13,13 +13,16 @@ mod error;
 mod files;
 mod input;
 mod job;
+mod known;
 mod local;
 mod native;
+mod page;
 mod peers;
 mod progress;
 mod scheduler;
 mod service;
 mod shuffle;
+mod slots;
 mod spec;
 mod store;
 mod streaming;
@@ -47,17 +50,19 @@ pub use counters::Counters;
 pub use error::Error;
 pub use files::{Files, Line, Stat};
 pub use input::record::Rule;
-pub use job::{Submission, Summary, Upload, run, upload_path};
+pub use job::{Submission, Summary, Upload, Watch, run, upload_path};
+pub use known::{Known, Log, find, jobs, kill, logs};
 pub use local::{LocalFiles, run_local};
 pub use native::{
     Programs,
     raw::{RawCombine, RawJob, RawMapper, RawOutput, RawReducer, Record, number},
 };
+pub use page::Page;
 pub use peers::{Peers, Place};
-pub use progress::{Phase, Progress};
+pub use progress::{Attempt, Failure, Phase, Progress, View};
 pub use service::{Server, server};
 pub use shuffle::groups::Values;
-pub use spec::{JobSpec, Program, Shuffle};
+pub use spec::{JobSpec, Program, Shuffle, weight};
 pub use streaming::{
     Shipped, Streaming,
     options::{Give, Options, parse as streaming_options},

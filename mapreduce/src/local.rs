@@ -12,15 +12,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fs::{InodeNo, Kind};
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use world::{Disk, File, Look, OpenMode, What, World};
 
 use crate::{
     error::Error,
     files::{Files, Line, Stat},
-    job::{self, Submission, Summary},
+    job::{self, Submission, Summary, Watch},
     peers::{Peers, Place},
-    progress::Progress,
     worker::{Config, Worker},
 };
 
@@ -38,7 +36,7 @@ pub async fn run_local(
     world: &World,
     scratch: &Path,
     submission: Submission,
-    progress: &watch::Sender<Progress>,
+    watch: &Watch,
 ) -> Result<Summary, Error> {
     let files: Arc<dyn Files> = Arc::new(LocalFiles::new(world));
     let peers = Peers::new(world, None);
@@ -55,7 +53,7 @@ pub async fn run_local(
         workers.push(Worker::open(world, files.clone(), &peers, config).await?);
     }
     let places: Vec<_> = workers.iter().map(|worker| worker.place().clone()).collect();
-    job::run(world, files, &peers, &places, submission, progress).await
+    job::run(world, files, &peers, &places, submission, watch).await
 }
 
 /// Paths by the numbers that stand for their inodes.

@@ -1,9 +1,15 @@
 //! The scheduler of a job as a pure machine: which task runs where, and what runs again when an attempt
-//! fails or a worker is lost. Time is an argument; nothing is sent from here, and what a task does is not known.
+//! fails, lags or is lost with its worker. Time is an argument; nothing is sent from here, and what a task does is
+//! not known.
 //!
-//! The rules of the paper: a map of a lost worker runs again even if it was done, for its output lay
-//! there, unless no reduce needs it any more; a reduce that was done stays done; whichever attempt of a task is done
-//! first counts, and the others are ignored.
+//! The rules are the paper's (MapReduce, OSDI'04, sections 3.3 to 3.6 and 4.6): a map of a lost worker runs again even
+//! if it was done, for its output lay there, unless no reduce needs it any more; a reduce that was done stays
+//! done; whichever attempt of a task is done first counts, and the others are ignored. Backup attempts are made by
+//! LATE's rule (OSDI'08), maps wait a little for a worker that has their input (delay scheduling, EuroSys'10).
+
+mod late;
+mod sizes;
+mod tasks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,9 +18,16 @@ use std::{
 
 use world::Time;
 
+pub(crate) use sizes::Sizes;
+use tasks::{State, Tasks};
+
 /// A worker, by its place in the job's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WorkerNo(pub(crate) u32);
+
+/// A node that holds input or runs workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NodeNo(pub(crate) u32);
 
 /// A task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,13 +49,24 @@ impl std::fmt::Display for Task {
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A worker answers and runs so many tasks at once.
-    Joined { worker: WorkerNo, slots: u32 },
+    Joined { worker: WorkerNo, slots: u32, node: Option<NodeNo> },
     /// A sign of life.
     Heard { worker: WorkerNo },
+    /// Thousandths of an attempt that are done.
+    Progress { worker: WorkerNo, task: Task, attempt: u32, thousandths: u32 },
     /// An attempt is done; a map with the bytes of each partition.
-    Done { worker: WorkerNo, task: Task, attempt: u32, sizes: Vec<u64> },
-    /// An attempt failed; a reduce may name the maps whose output it could not get.
-    Failed { worker: WorkerNo, task: Task, attempt: u32, reason: String, lost: Vec<u32> },
+    Done { worker: WorkerNo, task: Task, attempt: u32, sizes: Sizes },
+    /// The output of an attempt has its name.
+    Committed { task: Task, attempt: u32 },
+    /// An attempt failed; a reduce may name the maps whose output it could not get, a map the record of its split.
+    Failed {
+        worker: WorkerNo,
+        task: Task,
+        attempt: u32,
+        reason: String,
+        lost: Vec<u32>,
+        record: Option<u64>,
+    },
     /// A worker cannot be reached.
     Lost { worker: WorkerNo },
     /// Time has passed.
@@ -52,8 +76,14 @@ pub(crate) enum Event {
 /// What is to be done about it, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Run an attempt.
-    Start { worker: WorkerNo, task: Task, attempt: u32 },
+    /// Run an attempt; a map without some records.
+    Start { worker: WorkerNo, task: Task, attempt: u32, skip: Vec<u64> },
+    /// An attempt counts: take its counters.
+    Accept { task: Task, attempt: u32 },
+    /// Give the output of an accepted attempt its name, then say so.
+    Commit { task: Task, attempt: u32 },
+    /// An attempt is not wanted any more.
+    Cancel { worker: WorkerNo, task: Task, attempt: u32 },
     /// All tasks are done.
     Finished,
     /// The job has failed.
@@ -69,63 +99,88 @@ pub(crate) struct Limits {
     pub(crate) silence: Duration,
     /// Without any worker for so long, the job fails.
     pub(crate) alone: Duration,
+    /// Records of one split that may be skipped; 0: a bad record fails the job.
+    pub(crate) skip: u32,
+    /// Whether backup attempts are made.
+    pub(crate) backups: bool,
+    /// An attempt is not given a backup before it has run for so long.
+    pub(crate) patience: Duration,
+    /// How long a map waits for a worker that has its input.
+    pub(crate) delay: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    Idle,
-    Running,
-    Done { worker: WorkerNo, attempt: u32, sizes: Vec<u64> },
-}
+/// Tasks that may fail on a worker before it is set aside.
+const BAD_AFTER: u32 = 3;
 
-#[derive(Debug)]
-struct Job {
-    state: State,
-    /// Attempts begun.
-    begun: u32,
-    /// Attempts that failed or died with their worker.
-    failed: u32,
-    /// Where; another worker is tried first.
-    failed_on: BTreeSet<WorkerNo>,
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    since: Time,
+    thousandths: u32,
+    backup: bool,
 }
 
 #[derive(Debug)]
 struct Worker {
     slots: u32,
-    running: BTreeSet<(Task, u32)>,
+    node: Option<NodeNo>,
+    running: BTreeMap<(Task, u32), Running>,
     heard: Time,
     /// Failures in a row: a worker that only fails is used last.
     failures: u32,
+    /// Since when it could do more.
+    idle_since: Time,
+    /// It has failed too often.
+    aside: bool,
 }
 
 impl Worker {
     fn is_free(&self) -> bool {
-        self.running.len() < self.slots as usize
+        !self.aside && self.running.len() < self.slots as usize
     }
+}
+
+/// What was counted of the schedule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Attempts that failed or were lost.
+    pub(crate) failures: u32,
+    /// Backup attempts.
+    pub(crate) backups: u32,
+    /// Backup attempts that were first.
+    pub(crate) backups_won: u32,
+    /// Maps begun on a node that has their input.
+    pub(crate) local: u32,
+    /// Maps begun elsewhere although some node has it.
+    pub(crate) remote: u32,
+    /// Workers set aside.
+    pub(crate) aside: u32,
 }
 
 /// The machine.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     limits: Limits,
-    maps: Vec<Job>,
-    reduces: Vec<Job>,
+    maps: Tasks,
+    reduces: Tasks,
     workers: BTreeMap<WorkerNo, Worker>,
+    /// Those that could do more.
+    free: BTreeSet<WorkerNo>,
     since_alone: Option<Time>,
-    failures: u32,
+    tally: Tally,
     over: bool,
 }
 
 impl Scheduler {
-    pub(crate) fn new(maps: u32, reduces: u32, limits: Limits) -> Self {
-        let idle = |_| Job { state: State::Idle, begun: 0, failed: 0, failed_on: BTreeSet::new() };
+    /// For maps with the nodes that have their input, and `reduces` reduces.
+    pub(crate) fn new(hosts: Vec<Vec<NodeNo>>, reduces: u32, limits: Limits) -> Self {
         Self {
             limits,
-            maps: (0..maps).map(idle).collect(),
-            reduces: (0..reduces).map(idle).collect(),
+            maps: Tasks::new(hosts),
+            reduces: Tasks::new(vec![Vec::new(); reduces as usize]),
             workers: BTreeMap::new(),
+            free: BTreeSet::new(),
             since_alone: None,
-            failures: 0,
+            tally: Tally::default(),
             over: false,
         }
     }
@@ -137,37 +192,66 @@ impl Scheduler {
             return effects;
         }
         match event {
-            Event::Joined { worker, slots } => {
-                let fresh = Worker {
-                    slots: slots.max(1),
-                    running: BTreeSet::new(),
-                    heard: now,
-                    failures: 0,
-                };
-                self.workers.entry(worker).or_insert(fresh).heard = now;
-            }
+            Event::Joined { worker, slots, node } => self.join(now, worker, slots, node),
             Event::Heard { worker } => self.hear(now, worker),
+            Event::Progress { worker, task, attempt, thousandths } => {
+                self.hear(now, worker);
+                let known = self.workers.get_mut(&worker);
+                if let Some(running) = known.and_then(|w| w.running.get_mut(&(task, attempt))) {
+                    running.thousandths = thousandths.min(1000).max(running.thousandths);
+                }
+            }
             Event::Done { worker, task, attempt, sizes } => {
                 self.hear(now, worker);
-                self.done(worker, task, attempt, sizes);
+                self.done(now, worker, (task, attempt), sizes, &mut effects);
             }
-            Event::Failed { worker, task, attempt, reason, lost } => {
+            Event::Committed { task, attempt } => self.committed(task, attempt),
+            Event::Failed { worker, task, attempt, reason, lost, record } => {
                 self.hear(now, worker);
-                self.failed(worker, (task, attempt), reason, &lost, &mut effects);
+                self.lost_maps(&lost);
+                self.failed(now, worker, (task, attempt), (reason, record), &mut effects);
             }
-            Event::Lost { worker } => self.lose(worker, "its worker was lost", &mut effects),
+            Event::Lost { worker } => self.lose(now, worker, "its worker was lost", &mut effects),
             Event::Tick => self.tick(now, &mut effects),
         }
         if !self.over {
-            self.next(&mut effects);
+            self.next(now, &mut effects);
         }
         effects
     }
 
-    fn job(&mut self, task: Task) -> Option<&mut Job> {
+    fn tasks(&mut self, task: Task) -> (&mut Tasks, u32) {
         match task {
-            Task::Map(number) => self.maps.get_mut(number as usize),
-            Task::Reduce(number) => self.reduces.get_mut(number as usize),
+            Task::Map(number) => (&mut self.maps, number),
+            Task::Reduce(number) => (&mut self.reduces, number),
+        }
+    }
+
+    /// Whether attempts of this kind write a part of the output.
+    fn writes(&self, task: Task) -> bool {
+        matches!(task, Task::Reduce(_)) || self.reduces.len() == 0
+    }
+
+    fn join(&mut self, now: Time, worker: WorkerNo, slots: u32, node: Option<NodeNo>) {
+        let fresh = Worker {
+            slots: slots.max(1),
+            node,
+            running: BTreeMap::new(),
+            heard: now,
+            failures: 0,
+            idle_since: now,
+            aside: false,
+        };
+        self.workers.entry(worker).or_insert(fresh).heard = now;
+        self.note_free(worker);
+    }
+
+    /// Keeps the set of free workers true.
+    fn note_free(&mut self, worker: WorkerNo) {
+        if self.workers.get(&worker).is_some_and(Worker::is_free) {
+            self.free.insert(worker);
+        } else {
+            self.free.remove(&worker);
         }
     }
 
@@ -177,82 +261,151 @@ impl Scheduler {
         }
     }
 
-    /// Takes an attempt off a worker; `false` if it was not running there (it was given up before).
-    fn take(&mut self, worker: WorkerNo, attempt: (Task, u32)) -> bool {
-        self.workers.get_mut(&worker).is_some_and(|worker| worker.running.remove(&attempt))
+    /// Takes an attempt off a worker; `None` if it was not running there (it was given up before).
+    fn take(&mut self, now: Time, worker: WorkerNo, attempt: (Task, u32)) -> Option<Running> {
+        let known = self.workers.get_mut(&worker)?;
+        let running = known.running.remove(&attempt)?;
+        known.idle_since = now;
+        self.note_free(worker);
+        Some(running)
     }
 
-    fn done(&mut self, worker: WorkerNo, task: Task, attempt: u32, sizes: Vec<u64>) {
-        let running = self.take(worker, (task, attempt));
+    fn done(
+        &mut self,
+        now: Time,
+        worker: WorkerNo,
+        (task, attempt): (Task, u32),
+        sizes: Sizes,
+        effects: &mut Vec<Effect>,
+    ) {
+        let taken = self.take(now, worker, (task, attempt));
         if let Some(known) = self.workers.get_mut(&worker) {
             known.failures = 0;
         }
-        let Some(job) = self.job(task) else { return };
-        // The output of a map on a lost worker cannot be had; that of a reduce is in its place, whoever wrote it.
-        if !matches!(job.state, State::Done { .. }) && (running || matches!(task, Task::Reduce(_)))
+        let writes = self.writes(task);
+        let (tasks, number) = self.tasks(task);
+        // The output of a map on a lost worker cannot be had; a part that is written is in the file system,
+        // whoever wrote it.
+        if !tasks.is_open(number)
+            || !tasks.was_begun(number, attempt)
+            || (taken.is_none() && !writes)
         {
-            job.state = State::Done { worker, attempt, sizes };
+            return;
+        }
+        if let Some(running) = taken {
+            tasks.note_duration(now.since(running.since));
+            self.tally.backups_won += u32::from(running.backup);
+        }
+        let (tasks, number) = self.tasks(task);
+        if writes {
+            tasks.set(number, State::Committing { attempt });
+            effects.push(Effect::Accept { task, attempt });
+            effects.push(Effect::Commit { task, attempt });
+        } else {
+            tasks.set(number, State::Done { worker: Some(worker), attempt, sizes });
+            effects.push(Effect::Accept { task, attempt });
+        }
+        self.cancel_others(now, task, effects);
+    }
+
+    fn committed(&mut self, task: Task, attempt: u32) {
+        let (tasks, number) = self.tasks(task);
+        if tasks.state(number) == Some(&State::Committing { attempt }) {
+            tasks.set(number, State::Done { worker: None, attempt, sizes: Sizes::default() });
+        }
+    }
+
+    /// Ends the other attempts of a task.
+    fn cancel_others(&mut self, now: Time, task: Task, effects: &mut Vec<Effect>) {
+        let (tasks, number) = self.tasks(task);
+        for (worker, attempt) in tasks.take_runners(number) {
+            if self.take(now, worker, (task, attempt)).is_some() {
+                effects.push(Effect::Cancel { worker, task, attempt });
+            }
+        }
+    }
+
+    /// Maps whose output could not be had run again.
+    fn lost_maps(&mut self, lost: &[u32]) {
+        for map in lost {
+            if let Some(State::Done { worker: Some(_), .. }) = self.maps.state(*map) {
+                self.maps.set(*map, State::Idle);
+            }
         }
     }
 
     fn failed(
         &mut self,
+        now: Time,
         worker: WorkerNo,
-        attempt: (Task, u32),
-        reason: String,
-        lost: &[u32],
+        (task, attempt): (Task, u32),
+        (reason, record): (String, Option<u64>),
         effects: &mut Vec<Effect>,
     ) {
-        if !self.take(worker, attempt) {
+        let (tasks, number) = self.tasks(task);
+        // Its output was accepted, but could not get its name.
+        let committing = tasks.state(number) == Some(&State::Committing { attempt });
+        if committing {
+            tasks.set(number, State::Idle);
+        } else if self.take(now, worker, (task, attempt)).is_none() {
             return;
         }
-        self.failures += 1;
-        if let Some(known) = self.workers.get_mut(&worker) {
+        self.tally.failures += 1;
+        let skip = self.limits.skip;
+        let (tasks, number) = self.tasks(task);
+        tasks.end_attempt(number, worker, attempt);
+        tasks.note_failed_on(number, worker);
+        let excused = record.is_some_and(|record| tasks.note_bad(number, record, skip));
+        if !excused && let Some(known) = self.workers.get_mut(&worker) {
             known.failures += 1;
+            self.set_aside(worker);
         }
-        for map in lost {
-            if let Some(job) = self.maps.get_mut(*map as usize)
-                && matches!(job.state, State::Done { .. })
-            {
-                job.state = State::Idle;
-                job.failed += 1;
-            }
+        self.charge(task, (excused, reason), effects);
+    }
+
+    /// A worker on which one task after the other fails gets no more; but never a quarter of them.
+    fn set_aside(&mut self, worker: WorkerNo) {
+        let aside = self.workers.values().filter(|worker| worker.aside).count();
+        let may = (aside + 1) * 4 <= self.workers.len();
+        if let Some(known) = self.workers.get_mut(&worker)
+            && may
+            && !known.aside
+            && known.failures >= BAD_AFTER
+        {
+            known.aside = true;
+            self.tally.aside += 1;
+            self.note_free(worker);
         }
-        if let Some(job) = self.job(attempt.0) {
-            job.failed_on.insert(worker);
-        }
-        self.charge(attempt.0, reason, effects);
     }
 
     /// Counts a failed attempt; the task runs again, or the job fails.
-    fn charge(&mut self, task: Task, reason: String, effects: &mut Vec<Effect>) {
+    fn charge(&mut self, task: Task, (excused, reason): (bool, String), effects: &mut Vec<Effect>) {
         let most = self.limits.attempts;
-        let Some(job) = self.job(task) else { return };
-        if matches!(job.state, State::Done { .. }) {
+        let (tasks, number) = self.tasks(task);
+        if !tasks.is_open(number) {
             return;
         }
-        job.state = State::Idle;
-        job.failed += 1;
-        let attempts = job.failed;
+        let attempts = tasks.note_failure(number, excused);
         if attempts >= most {
             self.over = true;
             effects.push(Effect::GiveUp { task: Some(task), attempts, reason });
         }
     }
 
-    fn lose(&mut self, worker: WorkerNo, reason: &str, effects: &mut Vec<Effect>) {
+    fn lose(&mut self, now: Time, worker: WorkerNo, reason: &str, effects: &mut Vec<Effect>) {
         let Some(gone) = self.workers.remove(&worker) else { return };
-        let reduced = self.reduces.iter().all(|job| matches!(job.state, State::Done { .. }));
-        if !reduced {
-            for map in &mut self.maps {
-                if matches!(&map.state, State::Done { worker: at, .. } if *at == worker) {
-                    map.state = State::Idle;
-                }
-            }
+        self.free.remove(&worker);
+        if !self.reduces.are_done() {
+            self.maps.forget_outputs_of(worker);
         }
-        for (task, _) in gone.running {
-            self.failures += 1;
-            self.charge(task, reason.to_owned(), effects);
+        for (task, attempt) in gone.running.into_keys() {
+            self.tally.failures += 1;
+            let (tasks, number) = self.tasks(task);
+            tasks.end_attempt(number, worker, attempt);
+            self.charge(task, (false, reason.to_owned()), effects);
+        }
+        if self.workers.is_empty() {
+            self.since_alone = Some(now);
         }
     }
 
@@ -265,7 +418,7 @@ impl Scheduler {
             .map(|(worker, _)| *worker)
             .collect();
         for worker in silent {
-            self.lose(worker, "its worker fell silent", effects);
+            self.lose(now, worker, "its worker fell silent", effects);
         }
         if !self.workers.is_empty() {
             self.since_alone = None;
@@ -275,87 +428,118 @@ impl Scheduler {
             let reason = "no worker answers".to_owned();
             effects.push(Effect::GiveUp { task: None, attempts: 0, reason });
         }
+        if self.limits.backups && !self.over {
+            self.next(now, effects);
+            self.back_up(now, effects);
+        }
     }
 
     /// Gives idle tasks to free slots.
-    fn next(&mut self, effects: &mut Vec<Effect>) {
-        let done = |jobs: &[Job]| jobs.iter().all(|job| matches!(job.state, State::Done { .. }));
-        if done(&self.reduces) && (!self.reduces.is_empty() || done(&self.maps)) {
+    fn next(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let maps_done = self.maps.are_done();
+        // Maps that are lost now are not needed any more.
+        if self.reduces.are_done() && (maps_done || self.reduces.len() > 0) {
             self.over = true;
             effects.push(Effect::Finished);
             return;
         }
-        let maps = self.maps.iter().enumerate();
-        let mut idle: Vec<Task> = maps
-            .filter(|(_, job)| job.state == State::Idle)
-            .map(|(number, _)| Task::Map(number as u32))
-            .collect();
-        if done(&self.maps) {
-            let reduces = self.reduces.iter().enumerate();
-            idle.extend(
-                reduces
-                    .filter(|(_, job)| job.state == State::Idle)
-                    .map(|(number, _)| Task::Reduce(number as u32)),
-            );
+        if self.maps.idle() == 0 && (!maps_done || self.reduces.idle() == 0) {
+            return;
         }
-        for task in idle {
-            if self.workers.values().all(|worker| !worker.is_free()) {
-                return;
-            }
-            let Some(worker) = self.choose(task) else { continue };
-            let Some(job) = self.job(task) else { continue };
-            let attempt = job.begun;
-            job.begun += 1;
-            job.state = State::Running;
-            if let Some(known) = self.workers.get_mut(&worker) {
-                known.running.insert((task, attempt));
-            }
-            effects.push(Effect::Start { worker, task, attempt });
-        }
-    }
-
-    /// A free worker for a task, not one where it failed unless it failed on all that live.
-    fn choose(&self, task: Task) -> Option<WorkerNo> {
-        let job = match task {
-            Task::Map(number) => self.maps.get(number as usize)?,
-            Task::Reduce(number) => self.reduces.get(number as usize)?,
+        let order = |number: &WorkerNo| {
+            let known = self.workers.get(number)?;
+            Some((known.failures, known.running.len(), *number))
         };
-        let everywhere = self.workers.keys().all(|worker| job.failed_on.contains(worker));
-        let free = self.workers.iter().filter(|(number, worker)| {
-            worker.is_free() && (everywhere || !job.failed_on.contains(number))
-        });
-        free.min_by_key(|(number, worker)| (worker.failures, worker.running.len(), **number))
-            .map(|(number, _)| *number)
+        let mut free: Vec<_> = self.free.iter().filter_map(order).collect();
+        while !free.is_empty() {
+            free.sort_unstable();
+            let mut given = Vec::new();
+            for (failures, load, worker) in free {
+                let Some(task) = self.pick(now, worker) else { continue };
+                self.start(now, worker, task, false, effects);
+                if self.workers.get(&worker).is_some_and(Worker::is_free) {
+                    given.push((failures, load + 1, worker));
+                }
+            }
+            free = given;
+        }
     }
 
-    /// Where the finished maps' outputs lie, with the bytes of partition `reduce`; empty ones left out.
+    /// A task for a worker that is free.
+    fn pick(&mut self, now: Time, worker: WorkerNo) -> Option<Task> {
+        let known = self.workers.get(&worker)?;
+        // One that is set aside will never take it.
+        let working = self.workers.iter().filter(|(_, worker)| !worker.aside);
+        let may = |task: &tasks::One| {
+            !task.failed_on.contains(&worker)
+                || working.clone().all(|(number, _)| task.failed_on.contains(number))
+        };
+        let waited = now.since(known.idle_since) >= self.limits.delay;
+        if let Some((map, local)) = self.maps.pick(known.node, waited, may) {
+            match local {
+                Some(true) => self.tally.local += 1,
+                Some(false) => self.tally.remote += 1,
+                None => {}
+            }
+            return Some(Task::Map(map));
+        }
+        if !self.maps.are_done() {
+            return None;
+        }
+        self.reduces.pick(None, true, may).map(|(reduce, _)| Task::Reduce(reduce))
+    }
+
+    fn start(
+        &mut self,
+        now: Time,
+        worker: WorkerNo,
+        task: Task,
+        backup: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (tasks, number) = self.tasks(task);
+        let (attempt, skip) = tasks.begin(number, worker);
+        if let Some(known) = self.workers.get_mut(&worker) {
+            known.running.insert((task, attempt), Running { since: now, thousandths: 0, backup });
+        }
+        self.note_free(worker);
+        effects.push(Effect::Start { worker, task, attempt, skip });
+    }
+
+    /// Where the finished maps' outputs lie, with about the bytes of partition `reduce`; empty ones left out.
     pub(crate) fn sources(&self, reduce: u32) -> Vec<(WorkerNo, u32, u32, u64)> {
-        let source = |(map, job): (usize, &Job)| match &job.state {
-            State::Done { worker, attempt, sizes } => {
-                let size = sizes.get(reduce as usize).copied().unwrap_or(0);
-                (size > 0).then_some((*worker, map as u32, *attempt, size))
-            }
-            _ => None,
-        };
-        self.maps.iter().enumerate().filter_map(source).collect()
+        self.maps.sources(reduce)
     }
 
     /// Tasks done, maps and reduces.
     pub(crate) fn counts(&self) -> (u32, u32) {
-        let done = |jobs: &[Job]| {
-            jobs.iter().filter(|job| matches!(job.state, State::Done { .. })).count() as u32
-        };
-        (done(&self.maps), done(&self.reduces))
+        (self.maps.done(), self.reduces.done())
     }
 
     pub(crate) fn workers(&self) -> u32 {
         self.workers.len() as u32
     }
 
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Workers whose attempts run, and each attempt's thousandths and time.
+    pub(crate) fn running(&self, now: Time) -> Vec<(WorkerNo, Task, u32, u32, Duration)> {
+        let of = |(number, worker): (&WorkerNo, &Worker)| {
+            let number = *number;
+            let rows = worker.running.iter().map(move |((task, attempt), running)| {
+                (number, *task, *attempt, running.thousandths, now.since(running.since))
+            });
+            rows.collect::<Vec<_>>()
+        };
+        self.workers.iter().flat_map(of).collect()
     }
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transcripts;

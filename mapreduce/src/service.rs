@@ -9,8 +9,9 @@ use tonic::{Request, Response, Status};
 use crate::{
     error::Error,
     proto::{
-        EndReply, EndRequest, FetchReply, FetchRequest, HelloReply, HelloRequest, MapReply,
-        MapRequest, PingReply, PingRequest, ReduceReply, ReduceRequest,
+        CancelReply, CancelRequest, EndReply, EndRequest, FetchReply, FetchRequest, HelloReply,
+        HelloRequest, JobsReply, JobsRequest, KillReply, KillRequest, LogsReply, LogsRequest,
+        MapReply, MapRequest, PingReply, PingRequest, ReduceReply, ReduceRequest,
         workers_server::{Workers, WorkersServer},
     },
     worker::Worker,
@@ -24,8 +25,12 @@ pub(crate) trait Service: Send + Sync {
     async fn map(&self, request: MapRequest) -> Result<MapReply, Error>;
     async fn reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Error>;
     async fn fetch(&self, request: FetchRequest) -> Result<FetchReply, Error>;
-    async fn ping(&self, job: u64) -> Result<PingReply, Error>;
-    async fn end(&self, job: u64) -> Result<(), Error>;
+    async fn cancel(&self, request: CancelRequest) -> Result<(), Error>;
+    async fn ping(&self, job: u64, view: Vec<u8>) -> Result<PingReply, Error>;
+    async fn end(&self, job: u64, view: Vec<u8>) -> Result<(), Error>;
+    async fn jobs(&self) -> Result<JobsReply, Error>;
+    async fn kill(&self, job: u64) -> Result<bool, Error>;
+    async fn logs(&self, job: u64) -> Result<LogsReply, Error>;
 }
 
 /// A worker on the wire.
@@ -63,12 +68,35 @@ impl Workers for Server {
         self.0.fetch(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
+    async fn cancel(
+        &self,
+        request: Request<CancelRequest>,
+    ) -> Result<Response<CancelReply>, Status> {
+        self.0.cancel(request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(CancelReply {}))
+    }
+
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingReply>, Status> {
-        self.0.ping(request.into_inner().job).await.map(Response::new).map_err(status)
+        let PingRequest { job, view } = request.into_inner();
+        self.0.ping(job, view).await.map(Response::new).map_err(status)
     }
 
     async fn end(&self, request: Request<EndRequest>) -> Result<Response<EndReply>, Status> {
-        self.0.end(request.into_inner().job).await.map_err(status)?;
+        let EndRequest { job, view } = request.into_inner();
+        self.0.end(job, view).await.map_err(status)?;
         Ok(Response::new(EndReply {}))
+    }
+
+    async fn jobs(&self, _: Request<JobsRequest>) -> Result<Response<JobsReply>, Status> {
+        self.0.jobs().await.map(Response::new).map_err(status)
+    }
+
+    async fn kill(&self, request: Request<KillRequest>) -> Result<Response<KillReply>, Status> {
+        let known = self.0.kill(request.into_inner().job).await.map_err(status)?;
+        Ok(Response::new(KillReply { known }))
+    }
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<LogsReply>, Status> {
+        self.0.logs(request.into_inner().job).await.map(Response::new).map_err(status)
     }
 }

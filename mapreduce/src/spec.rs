@@ -92,6 +92,12 @@ pub struct JobSpec {
     pub gzip: bool,
     /// How often one task may fail.
     pub attempts: u32,
+    /// Records of one split that are left out after two attempts failed on each of them; 0: a bad record fails the job.
+    pub skip: u32,
+    /// Whether slow attempts get a second one.
+    pub backups: bool,
+    /// Its share of the slots, compared to other jobs that run at the same time.
+    pub weight: u32,
     /// A worker that was not heard of for so long is given up.
     pub silence: Duration,
     /// Memory of one map for its records before they are spilled, if the worker has as much; 0: the worker's.
@@ -118,12 +124,28 @@ impl Default for JobSpec {
             nested: true,
             gzip: false,
             attempts: 4,
+            skip: 0,
+            backups: true,
+            weight: 4,
             silence: Duration::from_secs(10),
             sort_bytes: 0,
             compress: true,
             properties: BTreeMap::new(),
         }
     }
+}
+
+/// The weight of a priority, by Hadoop's names.
+#[must_use]
+pub fn weight(priority: &str) -> Option<u32> {
+    Some(match priority.to_ascii_uppercase().as_str() {
+        "VERY_HIGH" => 16,
+        "HIGH" => 8,
+        "NORMAL" => 4,
+        "LOW" => 2,
+        "VERY_LOW" => 1,
+        _ => return None,
+    })
 }
 
 impl JobSpec {

@@ -2,11 +2,11 @@
 //! an index of its partitions. It can be made again, so nothing is synced. What the records are is not known here.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +16,7 @@ use world::{File, OpenMode, Time, World};
 
 use crate::{
     error::Error,
+    proto::{Attempt, JobRow, Log},
     shuffle::run::{Packer, Place},
     task::Gauge,
 };
@@ -23,6 +24,11 @@ use crate::{
 /// A job whose coordinator was not heard of for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(900);
 const PREFIX: &str = "plumeria-map-";
+/// Jobs that are remembered when they are over.
+const HISTORY: usize = 50;
+/// Bytes of one log, and of all logs of a job, that are handed out.
+const LOG: usize = 16 << 10;
+const LOGS: usize = 512 << 10;
 const HOME: &str = "plumeria-job-";
 
 /// One finished map.
@@ -109,31 +115,57 @@ pub(crate) struct JobStore {
     /// Set once its files are in its home.
     pub(crate) shipped: tokio::sync::OnceCell<()>,
     outputs: Mutex<BTreeMap<(u32, u32), Arc<Output>>>,
-    /// Attempts under way; those that have ended are gone.
-    running: Mutex<Vec<Weak<Gauge>>>,
+    /// Attempts under way, by kind (reduce or not), number and attempt; those that have ended are gone.
+    running: Mutex<BTreeMap<(bool, u32, u32), Weak<Gauge>>>,
     heard: Mutex<Time>,
+    /// The coordinator's account of the job.
+    view: Mutex<Vec<u8>>,
+    killed: AtomicBool,
 }
 
 impl JobStore {
     /// A gauge for an attempt that begins.
-    pub(crate) fn begin(&self) -> Arc<Gauge> {
+    pub(crate) fn begin(&self, attempt: (bool, u32, u32)) -> Arc<Gauge> {
         let gauge = Arc::new(Gauge::default());
         let mut running = self.running.lock();
-        running.retain(|gauge| gauge.strong_count() > 0);
-        running.push(Arc::downgrade(&gauge));
+        running.retain(|_, gauge| gauge.strong_count() > 0);
+        running.insert(attempt, Arc::downgrade(&gauge));
         gauge
     }
 
-    /// Input bytes that its running attempts have read.
-    pub(crate) fn reading(&self) -> u64 {
+    /// The gauge of an attempt under way.
+    pub(crate) fn gauge(&self, attempt: (bool, u32, u32)) -> Option<Arc<Gauge>> {
+        self.running.lock().get(&attempt).and_then(Weak::upgrade)
+    }
+
+    /// The attempts under way.
+    pub(crate) fn attempts(&self) -> Vec<Attempt> {
         let running = self.running.lock();
-        let read = |gauge: Arc<Gauge>| gauge.read.load(Ordering::Relaxed);
-        running.iter().filter_map(Weak::upgrade).map(read).sum()
+        let row = |((reduce, number, attempt), gauge): (&(bool, u32, u32), &Weak<Gauge>)| {
+            let gauge = gauge.upgrade()?;
+            Some(Attempt {
+                reduce: *reduce,
+                number: *number,
+                attempt: *attempt,
+                read: gauge.read.load(Ordering::Relaxed),
+                all: gauge.all.load(Ordering::Relaxed),
+            })
+        };
+        running.iter().filter_map(row).collect()
+    }
+
+    /// Keeps the coordinator's account of the job.
+    pub(crate) fn show(&self, view: Vec<u8>) {
+        *self.view.lock() = view;
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
     }
 
     /// Stops what runs.
     fn cancel(&self) {
-        self.running.lock().iter().filter_map(Weak::upgrade).for_each(|gauge| gauge.cancel());
+        self.running.lock().values().filter_map(Weak::upgrade).for_each(|gauge| gauge.cancel());
     }
 
     pub(crate) fn add(&self, map: u32, attempt: u32, output: Output) {
@@ -145,10 +177,20 @@ impl JobStore {
     }
 }
 
+/// A job that is over.
+struct Over {
+    job: u64,
+    view: Vec<u8>,
+    since: Time,
+    logs: Vec<Log>,
+}
+
 pub(crate) struct Store {
     world: World,
     dir: PathBuf,
     jobs: Mutex<BTreeMap<u64, Arc<JobStore>>>,
+    /// Jobs that are over, the latest last.
+    over: Mutex<VecDeque<Over>>,
     number: AtomicU64,
 }
 
@@ -165,8 +207,8 @@ impl Store {
                 world.disk.remove_all(&path).map_err(failed)?;
             }
         }
-        let (jobs, number) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Self { world: world.clone(), dir: dir.to_owned(), jobs, number })
+        let (jobs, over, number) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        Ok(Self { world: world.clone(), dir: dir.to_owned(), jobs, over, number })
     }
 
     pub(crate) fn writer(&self, job: u64, compress: bool) -> Result<Writer, Error> {
@@ -192,6 +234,8 @@ impl Store {
                 outputs: Mutex::default(),
                 running: Mutex::default(),
                 heard: Mutex::new(now),
+                view: Mutex::default(),
+                killed: AtomicBool::new(false),
             })
         });
         *known.heard.lock() = now;
@@ -203,15 +247,77 @@ impl Store {
         self.dir.join(format!("{HOME}{job:016x}"))
     }
 
-    pub(crate) fn end(&self, job: u64) {
-        if let Some(known) = self.jobs.lock().remove(&job) {
-            known.cancel();
+    /// The job is over; its account of itself and its logs stay for a while.
+    pub(crate) fn end(&self, job: u64, view: Vec<u8>) {
+        let logs = self.logs(job).unwrap_or_default();
+        let Some(known) = self.jobs.lock().remove(&job) else { return };
+        known.cancel();
+        let mut over = self.over.lock();
+        if over.len() == HISTORY {
+            over.pop_front();
         }
+        over.push_back(Over { job, view, since: self.world.clock.now(), logs });
+        drop(over);
         let home = self.home(job);
         if self.world.disk.exists(&home)
             && let Err(error) = self.world.disk.remove_all(&home)
         {
             tracing::warn!(home = %home.display(), %error, "the files of a job stay behind");
         }
+    }
+
+    /// The jobs that run, and those that are over, the latest last.
+    pub(crate) fn rows(&self) -> Vec<JobRow> {
+        let now = self.world.clock.now();
+        let age = |since: Time| now.since(since).as_millis() as u64;
+        let over = self.over.lock();
+        let mut rows: Vec<_> = over
+            .iter()
+            .map(|one| JobRow {
+                job: one.job,
+                view: one.view.clone(),
+                over: true,
+                age_ms: age(one.since),
+            })
+            .collect();
+        drop(over);
+        rows.extend(self.jobs.lock().iter().map(|(job, known)| JobRow {
+            job: *job,
+            view: known.view.lock().clone(),
+            over: false,
+            age_ms: age(*known.heard.lock()),
+        }));
+        rows
+    }
+
+    /// Wants a job to end; tells whether it is known here.
+    pub(crate) fn kill(&self, job: u64) -> bool {
+        let jobs = self.jobs.lock();
+        let known = jobs.get(&job);
+        known.inspect(|known| known.killed.store(true, Ordering::Relaxed)).is_some()
+    }
+
+    /// What the programs of a job said on standard error here, the end of it if it was much.
+    pub(crate) fn logs(&self, job: u64) -> Result<Vec<Log>, Error> {
+        if let Some(over) = self.over.lock().iter().find(|over| over.job == job) {
+            return Ok(over.logs.clone());
+        }
+        let dir = self.home(job).join("logs");
+        if !self.world.disk.exists(&dir) {
+            return Ok(Vec::new());
+        }
+        let failed = |error| Error::disk(format!("reading the logs in {}", dir.display()), error);
+        let mut logs = Vec::new();
+        let mut left = LOGS;
+        for path in self.world.disk.list(&dir).map_err(failed)? {
+            let text = self.world.disk.read(&path).map_err(failed)?;
+            let take = text.len().min(LOG).min(left);
+            left -= take;
+            let label = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let text = text[text.len() - take..].to_vec();
+            logs.push(Log { label: label.unwrap_or_default(), text });
+        }
+        logs.retain(|log| !log.text.is_empty());
+        Ok(logs)
     }
 }

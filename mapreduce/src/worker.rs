@@ -1,10 +1,9 @@
-//! A worker: runs the attempts that coordinators give it, keeps map output, hands it out. Which job
-//! needs what, and when, is the coordinators' business.
+//! A worker: runs the attempts that coordinators give it, keeps map output, hands it out, and tells anybody which jobs
+//! it works for. Which job needs what, and when, is the coordinators' business.
 
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
 use world::World;
 
 use crate::{
@@ -13,10 +12,11 @@ use crate::{
     native::Programs,
     peers::{Peers, Place},
     proto::{
-        FetchReply, FetchRequest, HelloReply, MapReply, MapRequest, PingReply, ReduceReply,
-        ReduceRequest,
+        CancelRequest, FetchReply, FetchRequest, HelloReply, JobsReply, LogsReply, MapReply,
+        MapRequest, PingReply, ReduceReply, ReduceRequest,
     },
     service::Service,
+    slots::{Slot, Slots},
     spec::JobSpec,
     store::Store,
     task::{self, Bench, MapWork, ReduceWork, reduce::Failed},
@@ -24,6 +24,8 @@ use crate::{
 
 /// The most bytes that one fetch answers.
 const FETCH_LIMIT: u64 = 8 << 20;
+/// The most bytes of a job's own account of itself that are kept.
+const VIEW_LIMIT: usize = 1 << 20;
 
 /// How a worker works.
 #[derive(Clone, Debug)]
@@ -47,8 +49,9 @@ pub struct Worker {
     store: Arc<Store>,
     peers: Peers,
     config: Config,
-    /// Jobs do not know of each other's attempts.
-    slots: Semaphore,
+    slots: Slots,
+    /// Different each time that it starts: what it had before is gone.
+    incarnation: u64,
 }
 
 impl Worker {
@@ -65,7 +68,7 @@ impl Worker {
         let (disk, dir) = (world.clone(), config.dir.clone());
         let store = Arc::new(world.blocking(move || Store::open(&disk, &dir)).await?);
         let place = config.place.clone();
-        let slots = Semaphore::new(config.slots.max(1) as usize);
+        let slots = Slots::new(config.slots.max(1));
         let worker = Arc::new(Self {
             world: world.clone(),
             files,
@@ -73,6 +76,7 @@ impl Worker {
             peers: peers.clone(),
             config,
             slots,
+            incarnation: world.dice.roll(),
         });
         peers.add(&place, &worker);
         Ok(worker)
@@ -84,12 +88,23 @@ impl Worker {
         &self.config.place
     }
 
-    fn bench(&self, job: u64, spec: &[u8]) -> Result<Bench, Error> {
+    /// What an attempt needs, and a slot for it when its job's turn has come.
+    async fn bench(
+        &self,
+        job: u64,
+        spec: &[u8],
+        attempt: (bool, u32, u32),
+    ) -> Result<(Bench, Slot), Error> {
         let spec = JobSpec::decode(spec)?;
         spec.check()?;
         let store = self.store.job(job);
-        let gauge = store.begin();
-        Ok(Bench {
+        let gauge = store.begin(attempt);
+        let slot = tokio::select! {
+            biased;
+            () = gauge.cancelled() => return Err(Error::Cancelled),
+            slot = self.slots.take(job, spec.weight) => slot,
+        };
+        let bench = Bench {
             world: self.world.clone(),
             files: self.files.clone(),
             store: self.store.clone(),
@@ -100,12 +115,13 @@ impl Worker {
             number: job,
             memory: self.config.memory,
             gauge,
-        })
+        };
+        Ok((bench, slot))
     }
 
     async fn run_map(&self, request: MapRequest) -> Result<MapReply, Error> {
-        let bench = self.bench(request.job, &request.spec)?;
-        let _slot = self.slots.acquire().await;
+        let attempt = (false, request.map, request.attempt);
+        let (bench, _slot) = self.bench(request.job, &request.spec, attempt).await?;
         let work = MapWork {
             map: request.map,
             attempt: request.attempt,
@@ -115,12 +131,12 @@ impl Worker {
         };
         let done = task::map::run(&bench, work).await?;
         let counters = Some((&done.counters).into());
-        Ok(MapReply { failed: String::new(), sizes: done.sizes, counters })
+        Ok(MapReply { failed: String::new(), sizes: done.sizes, counters, record: 0 })
     }
 
     async fn run_reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Failed> {
-        let bench = self.bench(request.job, &request.spec)?;
-        let _slot = self.slots.acquire().await;
+        let attempt = (true, request.reduce, request.attempt);
+        let (bench, _slot) = self.bench(request.job, &request.spec, attempt).await?;
         let work = ReduceWork {
             reduce: request.reduce,
             attempt: request.attempt,
@@ -135,14 +151,15 @@ impl Worker {
 #[async_trait]
 impl Service for Worker {
     async fn hello(&self) -> Result<HelloReply, Error> {
-        Ok(HelloReply { slots: self.config.slots.max(1) })
+        Ok(HelloReply { slots: self.config.slots.max(1), incarnation: self.incarnation })
     }
 
     async fn map(&self, request: MapRequest) -> Result<MapReply, Error> {
-        Ok(self
-            .run_map(request)
-            .await
-            .unwrap_or_else(|error| MapReply { failed: error.to_string(), ..MapReply::default() }))
+        Ok(self.run_map(request).await.unwrap_or_else(|error| MapReply {
+            failed: error.to_string(),
+            record: error.record().map_or(0, |record| record + 1),
+            ..MapReply::default()
+        }))
     }
 
     async fn reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Error> {
@@ -157,6 +174,14 @@ impl Service for Worker {
         })
     }
 
+    async fn cancel(&self, request: CancelRequest) -> Result<(), Error> {
+        let attempt = (request.reduce, request.number, request.attempt);
+        if let Some(gauge) = self.store.job(request.job).gauge(attempt) {
+            gauge.cancel();
+        }
+        Ok(())
+    }
+
     async fn fetch(&self, request: FetchRequest) -> Result<FetchReply, Error> {
         let found = self.store.job(request.job).get(request.map, request.attempt);
         let output = found.ok_or_else(|| Error::Worker {
@@ -164,18 +189,37 @@ impl Service for Worker {
             reason: format!("it has no output of map {}", request.map),
         })?;
         let length = request.length.min(FETCH_LIMIT);
+        let total = output.index.get(request.partition as usize).map_or(0, |(_, length)| *length);
         let read =
             self.world.blocking(move || output.read(request.partition, request.offset, length));
-        Ok(FetchReply { data: read.await? })
+        Ok(FetchReply { data: read.await?, total })
     }
 
-    async fn ping(&self, job: u64) -> Result<PingReply, Error> {
-        Ok(PingReply { bytes: self.store.job(job).reading() })
+    async fn ping(&self, job: u64, view: Vec<u8>) -> Result<PingReply, Error> {
+        let store = self.store.job(job);
+        if !view.is_empty() && view.len() <= VIEW_LIMIT {
+            store.show(view);
+        }
+        Ok(PingReply { attempts: store.attempts(), killed: store.is_killed() })
     }
 
-    async fn end(&self, job: u64) -> Result<(), Error> {
+    async fn end(&self, job: u64, view: Vec<u8>) -> Result<(), Error> {
         let store = self.store.clone();
-        self.world.blocking(move || store.end(job)).await;
+        let view = if view.len() <= VIEW_LIMIT { view } else { Vec::new() };
+        self.world.blocking(move || store.end(job, view)).await;
         Ok(())
+    }
+
+    async fn jobs(&self) -> Result<JobsReply, Error> {
+        Ok(JobsReply { jobs: self.store.rows() })
+    }
+
+    async fn kill(&self, job: u64) -> Result<bool, Error> {
+        Ok(self.store.kill(job))
+    }
+
+    async fn logs(&self, job: u64) -> Result<LogsReply, Error> {
+        let store = self.store.clone();
+        Ok(LogsReply { logs: self.world.blocking(move || store.logs(job)).await? })
     }
 }

@@ -7,10 +7,9 @@ use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Durati
 
 use mapreduce::{
     Config, Error, Files, JobSpec, Peers, Phase, Place, Programs, Progress, Submission, Summary,
-    Worker, run, server,
+    Watch, Worker, run, server,
 };
 use memory::{Memory, Through};
-use tokio::sync::watch;
 use world::{Address, World};
 
 type Counts = BTreeMap<Vec<u8>, u64>;
@@ -114,11 +113,10 @@ impl Cluster {
 
     async fn run(&self, files: &Arc<Memory>, spec: JobSpec) -> Result<(Summary, Progress), Error> {
         let places: Vec<_> = self.workers.iter().map(|worker| worker.place().clone()).collect();
-        let (progress, seen) = watch::channel(Progress::default());
+        let watch = Watch::default();
         let summary =
-            run(&self.world, files.clone(), &self.peers, &places, submission(spec), &progress)
-                .await?;
-        let last = *seen.borrow();
+            run(&self.world, files.clone(), &self.peers, &places, submission(spec), &watch).await?;
+        let last = *watch.progress.borrow();
         Ok((summary, last))
     }
 
@@ -237,9 +235,9 @@ async fn a_worker_that_dies_over_the_wire_has_its_maps_run_again() {
         places.push(place);
     }
     let peers = Peers::new(&world, Some(me));
-    let (progress, _seen) = watch::channel(Progress::default());
+    let watch = Watch::default();
     let spec = JobSpec { silence: Duration::from_secs(3), ..spec("/out") };
-    let job = run(&world, files.clone(), &peers, &places, submission(spec), &progress);
+    let job = run(&world, files.clone(), &peers, &places, submission(spec), &watch);
     let killer = async {
         while stopping.reads.load(Ordering::SeqCst) < 3 {
             tokio::task::yield_now().await;

@@ -229,7 +229,23 @@ fn soak() -> Result<()> {
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
     }
-    find_bugs(&[])
+    find_bugs(&[])?;
+    jobs()
+}
+
+/// Splitting and scheduling of jobs at full count, the seven classic behaviours a hundred times, and the programs of
+/// others as oracles (`pip install madoop`).
+fn jobs() -> Result<()> {
+    let package = ["nextest", "run", "--release", "--package", "plumeria-mapreduce"];
+    let mut counts = cargo(&package);
+    counts.args(["-E", "test(/record::tests|simulation/)"]).env("PLUMERIA_CASES", "100000");
+    run(counts)?;
+    let mut classic = cargo(&package);
+    classic.args(["-E", "test(/^lab::/)", "--stress-count", "100", "--retries", "0"]);
+    run(classic)?;
+    let mut oracles = cargo(&package);
+    oracles.args(["-E", "test(/^oracle::/)", "--run-ignored", "only"]);
+    run(oracles)
 }
 
 fn bench(arguments: &[String]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `plumeria mr`: runs MapReduce jobs, on a cluster or on the files of this machine, and shows how far they are.
 
+mod jobs;
 mod place;
 mod run;
 mod show;
@@ -21,13 +22,14 @@ pub(crate) async fn run(world: &World, command: &Mr, timeout: Duration, output: 
         Mr::Streaming(arguments) => {
             streaming::run(world, &arguments.arguments, timeout, output).await
         }
+        others => jobs::run(world, others, output).await,
     }
 }
 
 /// What kind of failure an error of a job is.
 fn kind(error: &mapreduce::Error) -> Kind {
     match error {
-        mapreduce::Error::Spec(_) => Kind::Usage,
+        mapreduce::Error::Spec(_) | mapreduce::Error::NoJob(_) => Kind::Usage,
         mapreduce::Error::NoWorkers(_) => Kind::Unreachable,
         _ => Kind::Failed,
     }

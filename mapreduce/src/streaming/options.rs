@@ -36,6 +36,8 @@ pub struct Options {
     pub cluster: Option<String>,
     /// Print JSON.
     pub json: bool,
+    /// The port of a status page.
+    pub page: Option<u16>,
     /// Say more.
     pub verbose: bool,
 }
@@ -69,6 +71,7 @@ struct Typed {
     give: Vec<Give>,
     local: bool,
     cluster: Option<String>,
+    page: Option<String>,
     json: bool,
     verbose: bool,
 }
@@ -96,6 +99,7 @@ generic options
 of Plumeria
   --local               on any local path, without a cluster
   --cluster CLUSTER     if it is not to be found by the paths
+  --page PORT           show the job in a browser of this machine
   --json                the result as JSON";
 
 fn usage(text: impl std::fmt::Display) -> Error {
@@ -164,6 +168,7 @@ impl Typed {
             "-outputformat" => &mut self.output_format,
             "-numReduceTasks" | "-numreducetasks" => &mut self.reduces,
             "--cluster" => &mut self.cluster,
+            "--page" => &mut self.page,
             _ => return Err(usage(format_args!("{option} is no option of a streaming job"))),
         };
         let value = value?;
@@ -333,6 +338,20 @@ impl Typed {
         Ok(most.unwrap_or(u64::MAX).min(block).max(least.unwrap_or(1)).max(1))
     }
 
+    /// Bad records of a split that may be skipped.
+    fn skip(&self) -> Result<u32, Error> {
+        let names = ["mapreduce.map.skip.maxrecords", "mapred.skip.map.max.skip.records"];
+        Ok(self.number::<u64>(&names)?.unwrap_or(0).min(1_000_000) as u32)
+    }
+
+    fn weight(&self) -> Result<u32, Error> {
+        match self.get(&["mapreduce.job.priority", "mapred.job.priority"]) {
+            None => Ok(crate::spec::weight("NORMAL").unwrap_or(4)),
+            Some(text) => crate::spec::weight(text)
+                .ok_or_else(|| usage(format_args!("there is no priority {text}"))),
+        }
+    }
+
     fn gzip(&self) -> Result<bool, Error> {
         let on =
             self.flag(&["mapreduce.output.fileoutputformat.compress", "mapred.output.compress"]);
@@ -417,12 +436,19 @@ impl Typed {
             ]),
             gzip: self.gzip()?,
             attempts: attempts.max(1),
+            skip: self.skip()?,
+            backups: self
+                .get(&["mapreduce.map.speculative", "mapred.map.tasks.speculative.execution"])
+                != Some("false"),
+            weight: self.weight()?,
             sort_bytes: sort.unwrap_or(0) << 20,
             properties: self.properties.clone(),
             ..JobSpec::default()
         };
+        let page = self.page.as_deref().map(str::parse).transpose();
+        let page = page.map_err(|_| usage("--page takes the number of a port"))?;
         let Self { local, cluster, json, verbose, .. } = self;
-        Ok(Options { spec, give, local, cluster, json, verbose })
+        Ok(Options { spec, give, local, cluster, page, json, verbose })
     }
 }
 

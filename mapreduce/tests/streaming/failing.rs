@@ -119,3 +119,24 @@ fn an_unreadable_output_place_is_told_before_anything_runs() {
     let error = place.run_only(&["-input", "@/in", "-output", "@/file/out"]).err().unwrap();
     assert!(error.contains("file/out"), "{error}");
 }
+
+#[test]
+fn records_on_which_the_program_fails_twice_are_skipped_when_allowed() {
+    // Lines 3 and 7 of ten are bad; the program tells how far it is.
+    let script = "sh -c 'while read x; do case $x in bad*) exit 1;; esac; echo $x; echo reporter:counter:SkippingTaskCounters,MapProcessedRecords,1 >&2; done'";
+    let text = "a\nb\nc\nbad1\nd\ne\nf\nbad2\ng\nh\n";
+    let skip = "mapreduce.map.skip.maxrecords=2";
+    let ran = Place::with(text).ok(&["-mapper", script, "-D", skip]);
+    assert_eq!(ran.all(), "a\nb\nc\nd\ne\nf\ng\nh\n");
+    assert_eq!(ran.framework("Map skipped records"), 2);
+    assert_eq!(ran.framework("Map input records"), 8);
+    let error = Place::with(text).refused(&["-mapper", script]);
+    assert!(error.contains("record 3"), "{error}");
+}
+
+#[test]
+fn a_priority_that_is_none_is_named() {
+    let error = Place::with("a\n").refused(&["-D", "mapreduce.job.priority=URGENT"]);
+    assert!(error.contains("URGENT"), "{error}");
+    assert_eq!(Place::with("a\n").ok(&["-D", "mapreduce.job.priority=VERY_HIGH"]).all(), "a\n");
+}

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use mapreduce::{Programs, Progress, Shipped, Submission, Summary, run_local, streaming_options};
-use tokio::sync::watch;
+use mapreduce::{
+    JobSpec, Programs, Shipped, Submission, Summary, Watch, run_local, streaming_options,
+};
 use world::World;
 
 /// Input, output and scratch space of one test.
@@ -72,21 +73,24 @@ impl Place {
     pub(crate) fn run_only(&self, options: &[&str]) -> Result<Ran, String> {
         let typed: Vec<_> = options.iter().map(|text| text.replace('@', &self.text(""))).collect();
         let typed: Vec<_> = typed.iter().map(|text| text.replace("//", "/")).collect();
+        let options = streaming_options(&typed).map_err(|error| error.to_string())?;
+        let give = |give: &mapreduce::Give| Shipped {
+            path: give.path.clone(),
+            name: give.name.clone(),
+            archive: give.archive,
+        };
+        let files = options.give.iter().map(give).collect();
+        let (inputs, output) = (options.spec.inputs.clone(), options.spec.output.clone());
+        self.run_spec(options.with(inputs, output, files))
+    }
+
+    /// Runs any job.
+    pub(crate) fn run_spec(&self, spec: JobSpec) -> Result<Ran, String> {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let done = runtime.block_on(async {
-            let options = streaming_options(&typed)?;
-            let give = |give: &mapreduce::Give| Shipped {
-                path: give.path.clone(),
-                name: give.name.clone(),
-                archive: give.archive,
-            };
-            let files = options.give.iter().map(give).collect();
-            let (inputs, output) = (options.spec.inputs.clone(), options.spec.output.clone());
-            let spec = options.with(inputs, output, files);
             let submission =
                 Submission { spec, uploads: Vec::new(), programs: Programs::shipped() };
-            let (progress, _seen) = watch::channel(Progress::default());
-            run_local(&World::real(), &self.path("scratch"), submission, &progress).await
+            run_local(&World::real(), &self.path("scratch"), submission, &Watch::default()).await
         });
         let summary = done.map_err(|error| error.to_string())?;
         Ok(Ran { summary, parts: self.parts("out") })

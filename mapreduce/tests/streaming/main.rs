@@ -6,6 +6,8 @@ mod command;
 mod failing;
 mod harness;
 mod input;
+mod lab;
+mod oracle;
 mod output;
 mod programs;
 mod sorting;

@@ -3,8 +3,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use mapreduce::{JobSpec, Place, Program, Programs, Progress, Rule, Submission, Summary, Upload};
-use tokio::sync::watch;
+use mapreduce::{
+    JobSpec, Page, Place, Program, Programs, Rule, Submission, Summary, Upload, Watch,
+};
 use world::World;
 
 use super::{kind, place::Places, show};
@@ -37,7 +38,7 @@ pub(super) async fn run(world: &World, job: &Job, timeout: Duration, output: Out
     };
     // Matching lines stay in the order of the input, unless they are asked for sorted.
     let reduces = native.reduces.unwrap_or(if name == "grep" { 0 } else { 4 });
-    let Native { inputs, output: to, cluster, all_files, local, gzip, .. } = native;
+    let Native { inputs, output: to, cluster, all_files, local, gzip, priority, page, .. } = native;
     let places = Places::of(inputs, to, *local)?;
     let spec = JobSpec {
         name: name.to_owned(),
@@ -48,12 +49,14 @@ pub(super) async fn run(world: &World, job: &Job, timeout: Duration, output: Out
         records,
         hidden: *all_files,
         gzip: *gzip,
+        weight: mapreduce::weight(priority).unwrap_or(4),
         ..JobSpec::default()
     };
     let cluster = cluster.clone().or_else(|| places.source.map(|path| path.display().to_string()));
     let submission = Submission { spec, uploads: Vec::new(), programs: Programs::shipped() };
     let target = if *local { Target::Here } else { Target::Cluster(cluster) };
-    let summary = submit(world, target, submission, timeout, output).await?;
+    let with = With { page: *page, timeout, output };
+    let summary = submit(world, target, submission, with).await?;
     show::tell(&summary, name, to, output);
     Ok(())
 }
@@ -66,25 +69,43 @@ pub(super) enum Target {
     Cluster(Option<String>),
 }
 
+/// How a job is watched.
+pub(super) struct With {
+    /// The port of a status page.
+    pub(super) page: Option<u16>,
+    pub(super) timeout: Duration,
+    pub(super) output: Output,
+}
+
 /// Runs a job and shows how far it is.
 pub(super) async fn submit(
     world: &World,
     target: Target,
     submission: Submission,
-    timeout: Duration,
-    output: Output,
+    With { page, timeout, output }: With,
 ) -> Outcome<Summary> {
-    let (sender, receiver) = watch::channel(Progress::default());
-    let bar = world.spawn("progress", show::show(receiver, output));
+    let watch = Watch::default();
+    let page = match page {
+        None => None,
+        Some(port) => {
+            let address = world::Address::Tcp((std::net::Ipv4Addr::LOCALHOST, port).into());
+            let page = Page::serve(world, &address, watch.page.subscribe()).await;
+            let page = page.or_fail(Kind::Failed, || "cannot show the job".into())?;
+            output.line(&format!("the job is shown at {}", page.url()));
+            Some(page)
+        }
+    };
+    let bar = world.spawn("progress", show::show(watch.progress.subscribe(), output));
     let done = match target {
-        Target::Here => here(world, submission, &sender).await,
+        Target::Here => here(world, submission, &watch).await,
         Target::Cluster(cluster) => {
             let cluster =
                 cluster.ok_or_else(|| Failure::usage("no cluster is named".to_owned()))?;
-            on_cluster(world, &cluster, submission, timeout, &sender).await
+            on_cluster(world, &cluster, submission, timeout, &watch).await
         }
     };
     bar.abort();
+    drop(page);
     done
 }
 
@@ -93,7 +114,7 @@ async fn on_cluster(
     cluster: &str,
     submission: Submission,
     timeout: Duration,
-    progress: &watch::Sender<Progress>,
+    watch: &Watch,
 ) -> Outcome<Summary> {
     let client = Client::find(cluster)?;
     let workers: Vec<Place> =
@@ -107,7 +128,7 @@ async fn on_cluster(
     let access = Remote::new(world, &client, wire::Role::Tool, 0)?.access(world);
     let file_system = FileSystem::open(world, &access, Tie::tool("mr"), false, timeout).await?;
     let files = file_system.fs.clone();
-    let done = mapreduce::run(world, files, &access.peers, &workers, submission, progress).await;
+    let done = mapreduce::run(world, files, &access.peers, &workers, submission, watch).await;
     file_system.close(world, timeout).await?;
     finished(done)
 }
@@ -126,14 +147,10 @@ impl Drop for Scratch {
     }
 }
 
-async fn here(
-    world: &World,
-    submission: Submission,
-    progress: &watch::Sender<Progress>,
-) -> Outcome<Summary> {
+async fn here(world: &World, submission: Submission, watch: &Watch) -> Outcome<Summary> {
     let name = format!("plumeria-mr-{}-{:08x}", std::process::id(), world.dice.roll() as u32);
     let scratch = Scratch(std::env::temp_dir().join(name));
-    finished(mapreduce::run_local(world, &scratch.0, submission, progress).await)
+    finished(mapreduce::run_local(world, &scratch.0, submission, watch).await)
 }
 
 /// A file of this machine, to be put into the file system for the time of a job.

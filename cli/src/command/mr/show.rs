@@ -29,8 +29,8 @@ pub(super) async fn show(mut progress: watch::Receiver<Progress>, output: Output
         });
         let (maps, reduces) = (now.maps, now.reduces);
         bar.set_message(format!(
-            "maps {}/{} reduces {}/{} failed {}",
-            maps.0, maps.1, reduces.0, reduces.1, now.failures
+            "maps {}/{} reduces {}/{} failed {} backups {}",
+            maps.0, maps.1, reduces.0, reduces.1, now.failures, now.backups
         ));
     }
     bar.finish_and_clear();
@@ -80,6 +80,7 @@ pub(super) fn tell(summary: &Summary, name: &str, path: &Path, output: Output) {
         "maps": summary.maps,
         "reduces": summary.reduces,
         "failed_attempts": summary.failures,
+        "backup_attempts": summary.backups.0,
         "input_bytes": read,
         "counters": groups,
     }));

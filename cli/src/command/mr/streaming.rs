@@ -8,7 +8,7 @@ use world::World;
 use super::{
     kind,
     place::Places,
-    run::{self, Target},
+    run::{self, Target, With},
     show,
 };
 use crate::{
@@ -49,11 +49,12 @@ pub(super) async fn run(
     } else {
         Target::Cluster(named.or_else(|| places.source.map(|path| path.display().to_string())))
     };
-    let verbose = options.verbose;
+    let (verbose, page) = (options.verbose, options.page);
     let spec = options.with(places.inputs, places.output, shipped);
     let name = spec.name.clone();
     let submission = Submission { spec, uploads, programs: Programs::shipped() };
-    let summary = run::submit(world, target, submission, timeout, output).await?;
+    let with = With { page, timeout, output };
+    let summary = run::submit(world, target, submission, with).await?;
     show::counters(&summary, output);
     show::tell(&summary, &name, &to, output);
     if verbose {
