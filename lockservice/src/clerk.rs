@@ -8,7 +8,7 @@
 mod held;
 #[cfg(test)]
 mod lease_tests;
-mod machine;
+pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod tasks;

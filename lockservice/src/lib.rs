@@ -3,6 +3,7 @@
 //! It does not know what a name stands for, what a holder flushes or what a recoverer replays: no
 //! inode, no block, and nothing of `blockstore`.
 
+pub mod bug;
 pub mod clerk;
 mod convert;
 pub mod engine;
@@ -17,6 +18,8 @@ mod proto;
 pub mod registry;
 pub mod remote;
 mod router;
+#[cfg(test)]
+mod scripts;
 pub mod server;
 pub mod service;
 pub mod table;

@@ -14,6 +14,7 @@ mod client;
 pub(crate) mod convert;
 mod message;
 mod path;
+pub mod recipes;
 mod remote;
 pub(crate) mod server;
 mod store;

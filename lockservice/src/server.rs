@@ -2,7 +2,7 @@
 //! commands through the replicated table. It does not know how the table is replicated
 //! ([`Engine`]) nor what a lock protects.
 
-mod leases;
+pub mod leases;
 mod marks;
 mod registry;
 #[cfg(test)]

@@ -19,15 +19,15 @@ use crate::{
 
 /// Names a pin.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct PinId(pub(crate) u64);
+pub struct PinId(pub u64);
 
 /// Names a revocation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct RevocationId(pub(crate) u64);
+pub struct RevocationId(pub u64);
 
 /// What the shell must do.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Tell whoever asked.
     Answer(Ticket, Answer),
     /// There is a batch to send.
@@ -48,20 +48,24 @@ pub(crate) enum Effect {
 
 /// The answer to a ticket.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
+    /// It is held, and pinned until [`Machine::unpin`].
     Granted(PinId, Held),
     /// Not free; or, for a need of several names, one was given up while the others were waited
     /// for: then whoever waits asks again.
     Refused,
     /// The session holds or waits for as much as one may.
     Full,
+    /// What a hint got is seen by what is held.
     Hinted,
+    /// The session is over.
     Over(Error),
 }
 
 /// What becomes of a wish for a lock.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Want {
+pub enum Want {
+    /// It is held, and pinned until [`Machine::unpin`].
     Have(PinId, Held),
     /// The service was asked.
     Asked(Ticket),
@@ -69,6 +73,7 @@ pub(crate) enum Want {
     Revoking,
     /// An earlier question must be answered first.
     Asking,
+    /// The session is over.
     Over(Error),
 }
 
@@ -97,7 +102,7 @@ impl Question {
 
 /// The state of one clerk.
 #[derive(Default)]
-pub(crate) struct Machine {
+pub struct Machine {
     pub(crate) held: Holdings,
     pub(crate) newest: Grant,
     pub(crate) over: Option<Error>,
@@ -116,7 +121,8 @@ pub(crate) struct Machine {
     next: u64,
 }
 
-type Batch = (Seq, Arc<[Ask]>);
+/// A numbered batch of asks.
+pub type Batch = (Seq, Arc<[Ask]>);
 
 /// The most asks of one batch.
 const BATCH: usize = 4096;
@@ -131,8 +137,20 @@ impl Machine {
         self.next
     }
 
+    /// The lock that `name` is held under.
+    #[must_use]
+    pub fn holds(&self, name: Name) -> Option<Held> {
+        self.held.get(name)
+    }
+
+    /// Whether the session is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
     /// Somebody wants `need`.
-    pub(crate) fn want(&mut self, ask: (Span, Span, Mode), wait: bool) -> (Want, Vec<Effect>) {
+    pub fn want(&mut self, ask: (Span, Span, Mode), wait: bool) -> (Want, Vec<Effect>) {
         let (need, wish, mode) = ask;
         if let Some(error) = &self.over {
             return (Want::Over(error.clone()), Vec::new());
@@ -172,7 +190,7 @@ impl Machine {
     }
 
     /// Asks for what is free of `names`. `None` if there is nothing to ask.
-    pub(crate) fn hint(&mut self, names: &[Name], mode: Mode) -> Option<Ticket> {
+    pub fn hint(&mut self, names: &[Name], mode: Mode) -> Option<Ticket> {
         let mut wanted: Vec<Name> = names
             .iter()
             .copied()
@@ -193,7 +211,7 @@ impl Machine {
     }
 
     /// Whoever asked no longer waits.
-    pub(crate) fn cancel(&mut self, ticket: Ticket) -> Vec<Effect> {
+    pub fn cancel(&mut self, ticket: Ticket) -> Vec<Effect> {
         let Some(question) = self.questions.get_mut(&ticket) else { return Vec::new() };
         question.cancelled = true;
         let hint = question.need.is_none();
@@ -218,7 +236,8 @@ impl Machine {
         pin
     }
 
-    pub(crate) fn unpin(&mut self, pin: PinId) -> Vec<Effect> {
+    /// A pin is dropped.
+    pub fn unpin(&mut self, pin: PinId) -> Vec<Effect> {
         self.pins.remove(&pin);
         let mut effects = self.start();
         // A revocation that waits for other pins of its span no longer bars the names of this one:
@@ -242,7 +261,7 @@ impl Machine {
     }
 
     /// Asks for `span` to be given up, down to `keep`.
-    pub(crate) fn revoke(&mut self, span: Span, keep: Option<Mode>) -> Vec<Effect> {
+    pub fn revoke(&mut self, span: Span, keep: Option<Mode>) -> Vec<Effect> {
         let needless = !self.held.parts(span).any(|part| touches(&part, keep))
             || self.revocations.values().any(|r| r.span.covers(span) && r.keep <= keep);
         if needless || self.over.is_some() {
@@ -255,7 +274,7 @@ impl Machine {
 
     /// Gives up what of `within` has not been used for `idle`; and, when the session holds nearly
     /// `most` spans, what of it has not been used for longest.
-    pub(crate) fn tidy(&mut self, within: Span, idle: Duration, most: usize) -> Vec<Effect> {
+    pub fn tidy(&mut self, within: Span, idle: Duration, most: usize) -> Vec<Effect> {
         let mut old = self.held.unused(within, self.now - idle, self.held.len());
         if self.held.len() > most / 10 * 9 {
             old.extend(self.held.unused(within, self.now, self.held.len() - most / 10 * 8));
@@ -270,12 +289,12 @@ impl Machine {
     }
 
     /// How many revocations are not answered yet.
-    pub(crate) fn flushing(&self) -> usize {
+    pub fn flushing(&self) -> usize {
         self.revocations.len()
     }
 
     /// Whether something of `span` is still to be given up.
-    pub(crate) fn giving_up(&self, span: Span) -> bool {
+    pub fn giving_up(&self, span: Span) -> bool {
         self.revocations.values().any(|r| r.span.overlaps(span))
     }
 
@@ -308,8 +327,14 @@ impl Machine {
         effects
     }
 
+    /// What a revocation that is under way names, and what may stay.
+    #[must_use]
+    pub fn revoking_span(&self, id: RevocationId) -> Option<(Span, Option<Mode>)> {
+        self.revocations.get(&id).map(|revocation| (revocation.span, revocation.keep))
+    }
+
     /// The holder has given up what the revocation asked for.
-    pub(crate) fn revoked(&mut self, id: RevocationId) -> Vec<Effect> {
+    pub fn revoked(&mut self, id: RevocationId) -> Vec<Effect> {
         let Some(Revocation { span, keep, .. }) = self.revocations.remove(&id) else {
             return Vec::new();
         };
@@ -332,7 +357,7 @@ impl Machine {
     }
 
     /// The batch that is to be sent, or sent again.
-    pub(crate) fn batch(&mut self) -> Option<Batch> {
+    pub fn batch(&mut self) -> Option<Batch> {
         if self.in_flight.is_none() && !self.queue.is_empty() && self.over.is_none() {
             let rest = self.queue.split_off(self.queue.len().min(BATCH));
             let asks = std::mem::replace(&mut self.queue, rest);
@@ -343,7 +368,7 @@ impl Machine {
     }
 
     /// The batch was applied.
-    pub(crate) fn acked(&mut self, seq: Seq) {
+    pub fn acked(&mut self, seq: Seq) {
         if let Some(batch) = self.in_flight.take_if(|(sent, _)| *sent == seq)
             && let Some(recent) = &mut self.recent
         {
@@ -352,7 +377,7 @@ impl Machine {
     }
 
     /// A stream is about to be opened: its snapshot shows all that is known to be applied now.
-    pub(crate) fn listening(&mut self) {
+    pub fn listening(&mut self) {
         self.floor = match &self.in_flight {
             Some((sent, _)) => Seq(sent.0 - 1),
             None => self.sent,
@@ -360,7 +385,8 @@ impl Machine {
         self.recent = Some(Vec::new());
     }
 
-    pub(crate) fn event(&mut self, event: Event) -> Vec<Effect> {
+    /// The service told something.
+    pub fn event(&mut self, event: Event) -> Vec<Effect> {
         if self.over.is_some() {
             return Vec::new();
         }
@@ -467,7 +493,7 @@ impl Machine {
     }
 
     /// The session is over: everybody is told.
-    pub(crate) fn end(&mut self, error: Error) -> Vec<Effect> {
+    pub fn end(&mut self, error: Error) -> Vec<Effect> {
         if self.over.is_some() {
             return Vec::new();
         }

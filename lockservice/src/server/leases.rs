@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use world::Time;
 
 use crate::{
+    bug::{Bug, seeded},
     message::{Renewal, SessionRow},
     name::SessionId,
 };
@@ -30,26 +31,21 @@ impl Lease {
 
 /// Leases by session.
 #[derive(Default)]
-pub(crate) struct Leases(BTreeMap<SessionId, Lease>);
+pub struct Leases(BTreeMap<SessionId, Lease>);
 
 impl Leases {
-    pub(crate) fn clear(&mut self) {
+    /// Forgets all: another term begins.
+    pub fn clear(&mut self) {
         self.0.clear();
     }
 
     /// A session that has just been opened.
-    pub(crate) fn begin(&mut self, session: SessionId, until: Time) {
+    pub fn begin(&mut self, session: SessionId, until: Time) {
         self.0.entry(session).or_insert_with(|| Lease::new(until));
     }
 
     /// `now` is after the renewal arrived. Whether the session may go on.
-    pub(crate) fn renew(
-        &mut self,
-        session: SessionId,
-        now: Time,
-        lease: Duration,
-        said: Renewal,
-    ) -> bool {
+    pub fn renew(&mut self, session: SessionId, now: Time, lease: Duration, said: Renewal) -> bool {
         let until = now + lease;
         self.begin(session, until);
         match self.0.get_mut(&session) {
@@ -63,16 +59,12 @@ impl Leases {
 
     /// Gives a full lease to each of `living` that has none, forgets all others, and tells whose
     /// lease is over.
-    pub(crate) fn sweep(
-        &mut self,
-        now: Time,
-        lease: Duration,
-        living: &[SessionId],
-    ) -> Vec<SessionId> {
+    pub fn sweep(&mut self, now: Time, lease: Duration, living: &[SessionId]) -> Vec<SessionId> {
         let mut over = Vec::new();
         let mut old = std::mem::take(&mut self.0);
         for &session in living {
-            let mut held = old.remove(&session).unwrap_or_else(|| Lease::new(now + lease));
+            let first = if seeded(Bug::NoFirstLease) { Duration::ZERO } else { lease };
+            let mut held = old.remove(&session).unwrap_or_else(|| Lease::new(now + first));
             if held.until < now {
                 held.expiring = true;
                 // Asks again after a while, should the command get lost.
@@ -85,7 +77,7 @@ impl Leases {
     }
 
     /// Decides that `session` is to expire although it renews.
-    pub(crate) fn doom(&mut self, session: SessionId, now: Time) {
+    pub fn doom(&mut self, session: SessionId, now: Time) {
         if let Some(lease) = self.0.get_mut(&session).filter(|lease| !lease.expiring) {
             lease.expiring = true;
             lease.until = now;
@@ -93,15 +85,17 @@ impl Leases {
     }
 
     /// Whether `session` renewed after `since` without knowing of any revocation.
-    pub(crate) fn deaf(&self, session: SessionId, since: Time) -> bool {
+    pub fn deaf(&self, session: SessionId, since: Time) -> bool {
         self.0.get(&session).is_some_and(|lease| lease.renewed > since && lease.said.flushing == 0)
     }
 
-    pub(crate) fn all_renewed(&self, sessions: &[SessionId], since: Time) -> bool {
+    /// Whether all of `sessions` have renewed since then.
+    pub fn all_renewed(&self, sessions: &[SessionId], since: Time) -> bool {
         sessions.iter().all(|session| self.0.get(session).is_none_or(|l| l.renewed >= since))
     }
 
-    pub(crate) fn show(&self, rows: &mut [SessionRow], now: Time) {
+    /// Adds what is known here to the rows of a list.
+    pub fn show(&self, rows: &mut [SessionRow], now: Time) {
         for row in rows {
             if let Some(lease) = self.0.get(&row.session).filter(|lease| !lease.expiring) {
                 row.lease_left = lease.until.since(now);

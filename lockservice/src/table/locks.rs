@@ -15,6 +15,7 @@ use super::{
     queue::{Line, Waiter},
 };
 use crate::{
+    bug::{Bug, seeded},
     locks::Held,
     message::{Acquire, Ask, Event, Owner, Ticket},
     name::{Grant, Mode, Name, SessionId, Span},
@@ -151,7 +152,10 @@ impl Table {
         if !self.listeners.contains(&session) {
             return;
         }
-        let revokes = self.wanted(session, &held);
+        let mut revokes = self.wanted(session, &held);
+        if seeded(Bug::RevokeForgotten) {
+            revokes.clear();
+        }
         self.tell(session, || Event::Granted { ticket, held });
         for revoke in revokes {
             self.tell(session, || revoke);

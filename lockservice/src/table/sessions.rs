@@ -6,6 +6,7 @@
 
 use super::{Session, State, Table};
 use crate::{
+    bug::{Bug, seeded},
     message::{Client, Event, Reply, Seq},
     name::{Grant, SessionId, Span},
 };
@@ -115,7 +116,10 @@ impl Table {
             .filter(|(_, row)| match row.state {
                 State::Live => false,
                 State::Dead { recoverer: None } => true,
-                State::Dead { recoverer: Some(by) } => !self.sessions.contains_key(&by),
+                State::Dead { recoverer: Some(by) } => {
+                    !self.sessions.contains_key(&by)
+                        || (seeded(Bug::RecoveryReassigned) && !self.lives(by))
+                }
             })
             .map(|(&session, _)| session)
             .collect();

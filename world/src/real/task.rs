@@ -34,7 +34,8 @@ impl Tasks for RealTasks {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => {
                     let tasks = Arc::new(Self(runtime.handle().clone()));
-                    runtime.block_on(work(Some(tasks)));
+                    // Inside, so that what it makes at once finds the scheduler, too.
+                    runtime.block_on(async move { work(Some(tasks)).await });
                     // What it started to look a name up may still block; nobody waits for that.
                     runtime.shutdown_background();
                 }

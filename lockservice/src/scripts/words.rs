@@ -1,0 +1,148 @@
+//! How spans, events, effects and nodes are written in a transcript.
+
+use crate::{
+    Held, Mode, Name, SessionId, Span,
+    clerk::machine::{Answer, Effect},
+    message::{Event, Reply},
+    registry::{Change, Changed, Happened, Node, Refusal},
+};
+
+/// `5`, `5..8`.
+pub(super) fn span(text: &str) -> Span {
+    let (start, end) = match text.split_once("..") {
+        Some((start, end)) => (start.parse().unwrap(), end.parse().unwrap()),
+        None => {
+            let start: u64 = text.parse().unwrap();
+            (start, start + 1)
+        }
+    };
+    Span::new(Name(start), Name(end)).unwrap()
+}
+
+pub(super) fn said(span: Span) -> String {
+    let (start, end) = (span.start().0, span.end().0);
+    if end - start == 1 { start.to_string() } else { format!("{start}..{end}") }
+}
+
+pub(super) fn mode(text: &str) -> Mode {
+    match text {
+        "shared" => Mode::Shared,
+        "exclusive" => Mode::Exclusive,
+        other => panic!("no mode: {other}"),
+    }
+}
+
+pub(super) fn said_mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Shared => "shared",
+        Mode::Exclusive => "exclusive",
+    }
+}
+
+fn keep(keep: Option<Mode>) -> &'static str {
+    keep.map_or("nothing", said_mode)
+}
+
+pub(super) fn held(held: &Held) -> String {
+    format!("{} {} #{}", said(held.span), said_mode(held.mode), held.grant.0)
+}
+
+pub(super) fn all(helds: &[Held]) -> String {
+    let all: Vec<String> = helds.iter().map(held).collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+}
+
+pub(super) fn event(event: &Event, name: impl Fn(SessionId) -> String) -> String {
+    match event {
+        Event::Snapshot { seq, newest, held, waiting } => {
+            let waiting: Vec<String> = waiting.iter().map(|t| format!("t{}", t.0)).collect();
+            format!(
+                "snapshot after batch {}, newest #{}, holds {}, waits {}",
+                seq.0,
+                newest.0,
+                all(held),
+                if waiting.is_empty() { "for nothing".to_owned() } else { waiting.join(" ") }
+            )
+        }
+        Event::Granted { ticket, held } => format!("t{} granted {}", ticket.0, all(held)),
+        Event::Refused(ticket) => format!("t{} refused", ticket.0),
+        Event::Full(ticket) => format!("t{} full", ticket.0),
+        Event::Revoke { span, keep: kept } => {
+            format!("revoke {}, keep {}", said(*span), keep(*kept))
+        }
+        Event::Recover { dead, held } => format!("recover {} with {}", name(*dead), all(held)),
+        Event::Report => "report".to_owned(),
+        Event::Ended => "ended".to_owned(),
+    }
+}
+
+pub(super) fn effect(effect: &Effect, name: impl Fn(SessionId) -> String) -> Option<String> {
+    Some(match effect {
+        Effect::Answer(ticket, answer) => {
+            let answer = match answer {
+                Answer::Granted(pin, lock) => format!("granted p{}, {}", pin.0, held(lock)),
+                Answer::Refused => "refused".to_owned(),
+                Answer::Full => "full".to_owned(),
+                Answer::Hinted => "hinted".to_owned(),
+                Answer::Over(error) => format!("over: {error}"),
+            };
+            format!("answers t{}: {answer}", ticket.0)
+        }
+        Effect::Revoke(id, span, kept) => {
+            format!("calls its holder r{}: {} down to {}", id.0, said(*span), keep(*kept))
+        }
+        Effect::Recover(dead, held) => format!("recovers {} with {}", name(*dead), all(held)),
+        Effect::Renew => "renews".to_owned(),
+        Effect::Stale => "listens again: that was the past".to_owned(),
+        Effect::Over(error) => format!("is over: {error}"),
+        Effect::Changed => "lets its waiters look again".to_owned(),
+        Effect::Send => return None,
+    })
+}
+
+pub(super) fn reply(reply: &Reply, name: impl Fn(SessionId) -> String) -> Option<String> {
+    Some(match reply {
+        Reply::Opened(session) => format!("session {}", name(*session)),
+        Reply::Done => return None,
+        Reply::Expired => "expired".to_owned(),
+        Reply::Refused => "refused".to_owned(),
+        Reply::Malformed => "malformed".to_owned(),
+        Reply::Tree(changed) => changes(changed),
+    })
+}
+
+fn changes(changed: &Changed) -> String {
+    let one = |result: &Result<crate::registry::Done, Refusal>| match result {
+        Ok(done) => format!("{} version {}", done.path, done.stat.version),
+        Err(refusal) => refusal.to_string(),
+    };
+    let all: Vec<String> = changed.results.iter().map(one).collect();
+    format!("{} (revision {})", all.join("; "), changed.revision.0)
+}
+
+pub(super) fn node(node: &Node, name: impl Fn(SessionId) -> String) -> String {
+    let stat = node.stat;
+    let owner = stat.owner.map(|owner| format!(", of {}", name(owner))).unwrap_or_default();
+    let children = if node.children.is_empty() {
+        String::new()
+    } else {
+        format!(", children {}", node.children.join(" "))
+    };
+    format!(
+        "{:?} version {}, created {}, changed {}{owner}{children}",
+        String::from_utf8_lossy(&node.data),
+        stat.version,
+        stat.created.0,
+        stat.changed.0
+    )
+}
+
+pub(super) fn change(change: &Change) -> String {
+    let happened = match change.happened {
+        Happened::Created => "created",
+        Happened::Set => "set",
+        Happened::Deleted => "deleted",
+        Happened::Resumed => "resumed",
+    };
+    format!("told: {} {happened} ({})", change.path, change.revision.0)
+}
