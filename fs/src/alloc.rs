@@ -15,7 +15,7 @@ use crate::{
         version::Version,
     },
     state::Content,
-    tx::{Access, Need, PageKind, Stop, Tx},
+    tx::{Access, After, Need, PageKind, Stop, Tx},
 };
 
 /// Free inodes that are looked at for one whose lock is held.
@@ -101,6 +101,10 @@ impl Tx<'_> {
     /// Clears the bit of `run`, whatever segment it is of.
     pub(crate) fn free_run(&mut self, run: Run) -> Result<(), Stop> {
         self.map_mut(run.map(), run.segment().space_lock())?.put(run.slot(), false);
+        if run.use_() == Use::Metadata {
+            // Else who gets the run next would find them, under the lock of an inode that is gone.
+            self.after.push(After::Unpaged(run));
+        }
         Ok(())
     }
 }
@@ -128,6 +132,9 @@ impl Fs {
                 continue;
             }
             self.adopt_orphans(segment).await?;
+            // Then nobody can have a file of this segment open without this mount hearing of it.
+            let opens = segment.open_locks();
+            drop(self.locks.try_acquire(opens, Mode::Exclusive).await?);
             let mut state = self.state.lock();
             state.segments.inodes = Some(segment);
             state.segments.inode_hint = 1;

@@ -101,6 +101,9 @@ pub struct SetAttributes {
     pub atime: Option<SetTime>,
     /// Last change of the content.
     pub mtime: Option<SetTime>,
+    /// The set-user-id bit goes, and set-group-id of a program: who changes it may not keep them.
+    /// A change of the owner implies it.
+    pub strip: bool,
 }
 
 /// For whom something is made. (Permissions are checked by the kernel.)
@@ -110,6 +113,8 @@ pub struct Caller {
     pub uid: u32,
     /// Its group, unless the directory's setgid bit says otherwise.
     pub gid: u32,
+    /// Permission bits that it does not get, unless the directory has a default access list.
+    pub umask: u32,
 }
 
 /// What [`crate::Fs::make`] shall make.
@@ -117,7 +122,7 @@ pub struct Caller {
 pub struct Node {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits (07777), the umask already applied.
+    /// Permission bits (07777), before the caller's umask.
     pub mode: u32,
     /// For a device: which.
     pub rdev: u32,
@@ -143,6 +148,35 @@ impl Node {
     pub const fn symlink(target: Bytes) -> Self {
         Self { kind: Kind::Symlink, mode: 0o777, rdev: 0, target }
     }
+}
+
+/// Whether an extended attribute may be there when it is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum XattrMode {
+    /// It may.
+    #[default]
+    Set,
+    /// `EEXIST` if it is.
+    Create,
+    /// `ENODATA` if it is not.
+    Replace,
+}
+
+/// What [`crate::Fs::allocate`] does to a range of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Allocate {
+    /// Looks whether there is space for it.
+    Reserve {
+        /// The file does not grow to the end of the range.
+        keep_size: bool,
+    },
+    /// Makes it a hole; the size stays.
+    Punch,
+    /// Makes it read as zeros.
+    Zero {
+        /// The file does not grow to the end of the range.
+        keep_size: bool,
+    },
 }
 
 /// What `rename` does when the new name exists.

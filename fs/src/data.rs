@@ -148,6 +148,31 @@ impl FilePages {
         self.delta(old_bytes, old_dirty)
     }
 
+    /// Removes the pages of a range, dirty or not.
+    pub(crate) fn remove(&mut self, range: std::ops::Range<u64>) -> Delta {
+        let (old_bytes, old_dirty) = (self.bytes, self.dirty);
+        let gone: Vec<u64> = self.pages.range(range).map(|(page, _)| *page).collect();
+        for page in gone {
+            let Some(page) = self.pages.remove(&page) else { continue };
+            self.bytes -= page.cost();
+            if page.dirty.is_some() {
+                self.dirty -= page.cost();
+            }
+        }
+        self.delta(old_bytes, old_dirty)
+    }
+
+    /// The clean pages of a range.
+    pub(crate) fn clean_in(&self, range: std::ops::Range<u64>) -> Vec<u64> {
+        let clean = self.pages.range(range).filter(|(_, page)| page.dirty.is_none());
+        clean.map(|(page, _)| *page).collect()
+    }
+
+    /// The first dirty page from `page` on.
+    pub(crate) fn next_dirty(&self, page: u64) -> Option<u64> {
+        self.pages.range(page..).find(|(_, page)| page.dirty.is_some()).map(|(page, _)| *page)
+    }
+
     /// Removes everything.
     pub(crate) fn clear(&mut self) -> Delta {
         let delta = Delta { bytes: -(self.bytes as i64), dirty: -(self.dirty as i64) };
@@ -198,12 +223,18 @@ pub(crate) fn on_disk(inode: &Inode, page: u64) -> bool {
 
 /// The stretches of disk that hold bytes of a file from `offset` on, to the end of its runs.
 pub(crate) fn runs_from(inode: &Inode, offset: u64) -> Vec<(Offset, u64)> {
+    runs_within(inode, offset, u64::MAX)
+}
+
+/// The stretches of disk that hold the bytes of a file from `from` to `to`.
+pub(crate) fn runs_within(inode: &Inode, from: u64, to: u64) -> Vec<(Offset, u64)> {
     let mut stretches = Vec::new();
     for (index, run) in inode.runs() {
         let start = run_start(inode.first_class, index);
-        let skip = offset.saturating_sub(start).min(run.bytes());
-        if skip < run.bytes() {
-            stretches.push((Offset(run.address().0 + skip), run.bytes() - skip));
+        let skip = from.saturating_sub(start).min(run.bytes());
+        let end = to.saturating_sub(start).min(run.bytes());
+        if skip < end {
+            stretches.push((Offset(run.address().0 + skip), end - skip));
         }
     }
     stretches

@@ -13,6 +13,7 @@ use crate::{
         inode::{Body, FileType},
         version::Version,
     },
+    state::Content,
     tx::{Stop, Tx},
 };
 
@@ -89,7 +90,7 @@ impl Tx<'_> {
             Some(leaf) => leaf,
             None => {
                 let run = self.level(dir, 0)?;
-                self.fresh_page(run.address(), dir.lock(), DirPage::blank());
+                self.fresh_dir(run.address(), dir, DirPage::blank());
                 (0, run.address())
             }
         };
@@ -106,12 +107,16 @@ impl Tx<'_> {
             depth += 1;
             let run = self.level(dir, depth)?;
             let prefix = hash.prefix(depth);
-            self.fresh_page(page_at(run, prefix & !1), dir.lock(), low);
-            self.fresh_page(page_at(run, prefix | 1), dir.lock(), high);
+            self.fresh_dir(page_at(run, prefix & !1), dir, low);
+            self.fresh_dir(page_at(run, prefix | 1), dir, high);
             at = page_at(run, prefix);
         }
         self.inode_mut(dir)?.size += 1;
         Ok(())
+    }
+
+    fn fresh_dir(&mut self, at: Offset, dir: InodeNo, page: DirPage) {
+        self.fresh(at, dir.lock(), Content::Directory(page));
     }
 
     /// The run of the pages of `depth`, taken if there is none.

@@ -157,6 +157,9 @@ impl Fs {
                 self.in_time(deadline, "a write-back", self.write_back(vec![ino])).await
             }
             Need::Room => self.in_time(deadline, "a write-back", self.make_room()).await,
+            Need::Space(bytes) => {
+                self.in_time(deadline, "the virtual disk", self.ask_space(bytes)).await
+            }
             Need::Push => self.in_time(deadline, "the log", self.push()).await,
             Need::InodeSegment => {
                 // To look whether a segment is free, the clerk gives up what it shares there, and waits

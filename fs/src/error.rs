@@ -42,6 +42,15 @@ pub enum Error {
     /// The inode is gone.
     #[error("the file is gone")]
     Stale,
+    /// No such extended attribute.
+    #[error("no such attribute")]
+    NoAttribute,
+    /// An extended attribute of more than 64 KiB.
+    #[error("argument list too long")]
+    TooBig,
+    /// No data, or no file, from that offset on.
+    #[error("no such place in the file")]
+    NoSuchPlace,
     /// Not possible on this file system.
     #[error("not supported")]
     NotSupported,
@@ -81,6 +90,8 @@ impl Error {
         match self {
             Self::NotPermitted => 1,
             Self::NotFound => 2,
+            Self::NoSuchPlace => 6,
+            Self::TooBig => 7,
             Self::Exists => 17,
             Self::NotDirectory => 20,
             Self::IsDirectory => 21,
@@ -91,6 +102,7 @@ impl Error {
             Self::TooManyLinks => 31,
             Self::NameTooLong => 36,
             Self::NotEmpty => 39,
+            Self::NoAttribute => 61,
             Self::NotSupported => 95,
             Self::Stale => 116,
             Self::Late(_)

@@ -19,7 +19,9 @@ pub mod inode;
 pub mod logheader;
 pub mod record;
 pub mod superblock;
+pub mod text;
 pub mod version;
+pub mod xattrs;
 
 /// Bytes of the disk that do not mean what they must.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

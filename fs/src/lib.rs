@@ -3,6 +3,7 @@
 //! It knows inodes, directories, runs, a log per mount, and what must be written before a lock may
 //! go. It does not know sockets, FUSE, Raft, how locks are agreed on or where bytes are kept.
 
+mod acl;
 mod alloc;
 mod attributes;
 mod cache;
@@ -20,6 +21,7 @@ mod load;
 pub mod log;
 pub mod mkfs;
 mod op;
+mod opens;
 pub mod path;
 mod recover;
 mod revoke;
@@ -28,8 +30,8 @@ mod tx;
 mod writeout;
 
 pub use attributes::{
-    Attributes, Caller, DirEntry, Entry, InodeNo, Kind, Lookup, Node, RenameMode, SetAttributes,
-    SetTime, Statfs,
+    Allocate, Attributes, Caller, DirEntry, Entry, InodeNo, Kind, Lookup, Node, RenameMode,
+    SetAttributes, SetTime, Statfs, XattrMode,
 };
 pub use config::{Config, Numbers};
 pub use error::Error;

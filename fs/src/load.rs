@@ -12,8 +12,8 @@ use crate::{
     fs::Fs,
     layout::{
         Damaged,
-        geometry::{INODE, InodeNo},
-        inode::Inode,
+        geometry::{INODE, InodeNo, run_start},
+        inode::{FileType, Inode},
         version::Version,
     },
     state::State,
@@ -86,6 +86,10 @@ impl Fs {
             }
             match Inode::decode(block) {
                 Ok(Some(inode)) => {
+                    if !self.config.read_only && is_ragged(&inode) {
+                        state.trims.insert(no);
+                        self.signals.reap.notify_one();
+                    }
                     state.add_inode(no, inode, false);
                 }
                 Ok(None) if no == ino => {
@@ -169,6 +173,12 @@ impl Fs {
         // it would load for ever. The operation makes room when it is done.
         Ok(())
     }
+}
+
+/// Whether a file has runs past its end: somebody died between cutting it off and freeing them.
+fn is_ragged(inode: &Inode) -> bool {
+    let past = |index| run_start(inode.first_class, index) >= inode.size;
+    inode.file_type() == Some(FileType::Regular) && inode.runs().any(|(index, _)| past(index))
 }
 
 fn stretches(inode: &Inode, pages: impl Iterator<Item = u64>) -> Vec<Stretch> {

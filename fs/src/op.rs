@@ -9,7 +9,9 @@ mod look;
 mod make;
 mod remove;
 mod rename;
+mod space;
 mod sync;
+mod xattr;
 
 use lockservice::Mode;
 use world::{Time, Wall};
@@ -22,6 +24,8 @@ use crate::{
 
 /// Bits of a mode besides the type.
 const PERMISSIONS: u32 = 0o7777;
+/// The setuid bit.
+const SETUID: u32 = 0o4000;
 /// The setgid bit.
 const SETGID: u32 = 0o2000;
 
@@ -113,7 +117,7 @@ impl Tx<'_> {
         let writing = self.state.inodes.get(&ino).is_some_and(|slot| slot.writing);
         let open = self.state.opens.contains_key(&ino);
         let (segment, lock) = (ino.segment(), ino.segment().inode_map_lock());
-        if bare && !writing && !open {
+        if bare && !writing && !open && self.fs.is_sole(ino) {
             return self.free_inode(ino);
         }
         self.map_mut(segment.orphan_map(), lock)?.put(ino.index(), true);

@@ -11,7 +11,11 @@ use crate::{
     error::Error,
     fs::Fs,
     gate::Stage,
-    layout::geometry::{InodeNo, LOCK_INODES, LOCK_SPACE, SegmentNo},
+    layout::{
+        geometry::{InodeNo, LOCK_INODES, LOCK_SPACE, SegmentNo},
+        inode::FileType,
+    },
+    opens::is_of_opens,
     state::State,
 };
 
@@ -23,19 +27,29 @@ const ROUNDS: usize = 100;
 #[async_trait]
 impl Holder for Fs {
     async fn revoke(&self, span: Span, keep: Option<Mode>) {
+        if is_of_opens(span) {
+            if keep.is_some() {
+                self.leave_closed(span);
+            }
+            return;
+        }
         let began = self.world.clock.now();
-        let (gate, closing) = {
+        let (gate, closing, mapped) = {
             let mut state = self.state.lock();
             if state.dead.is_some() {
                 return;
             }
             state.counters.revocations += 1;
-            (state.gates.open(span, keep), state.closing)
+            (state.gates.open(span, keep), state.closing, state.mapped_in(span))
         };
         self.flush_early(span).await;
-        // A mount that closes has no kernel any more.
-        if keep.is_none() && !closing {
-            self.close_behind_kernel(span, gate).await;
+        if keep.is_none() {
+            self.declare_opens(span).await;
+        }
+        // A mount that closes has no kernel any more. What may be mapped for writing does not stay in
+        // it under a shared lock.
+        if !closing && (keep.is_none() || mapped) {
+            self.close_behind_kernel(span, gate, keep.is_some()).await;
         }
         self.state.lock().gates.advance(gate, Stage::Closed);
         if let Err(error) = self.flush_span(span).await {
@@ -46,6 +60,8 @@ impl Holder for Fs {
             let mut state = self.state.lock();
             if keep.is_none() {
                 state.forget(span);
+            } else {
+                self.give_up_unwritten(&mut state, span);
             }
             state.gates.advance(gate, Stage::Returned);
         }
@@ -86,13 +102,31 @@ impl Fs {
         Ok(())
     }
 
+    /// What still could not be written, for good, must not stay beside a lock that is only shared: it
+    /// is lost, its owner is told, and everybody sees what the disk has.
+    fn give_up_unwritten(&self, state: &mut State, span: Span) {
+        let lost = state.dirty_in(span);
+        for ino in &lost {
+            tracing::error!(%ino, "what was written last cannot be written back and is lost");
+            state.drop_inode(*ino);
+        }
+        let kernel = self.kernel.read().clone();
+        if let Some(kernel) = kernel.filter(|_| !lost.is_empty()) {
+            self.world.spawn("forget what is lost", async move {
+                for ino in lost {
+                    kernel.drop_pages(ino, 0, 0).await;
+                }
+            });
+        }
+    }
+
     /// Lets the kernel forget, again and again while reads slip in behind it and fill its pages, and
     /// closes the gate when none did.
-    async fn close_behind_kernel(&self, span: Span, gate: u64) {
+    async fn close_behind_kernel(&self, span: Span, gate: u64, mapped: bool) {
         for round in 0..ROUNDS {
             tracing::debug!(?span, round, "the kernel is told to forget");
             self.state.lock().gates.watch(gate);
-            self.tell_kernel(span).await;
+            self.tell_kernel(span, mapped).await;
             if self.kernel.read().is_none() || self.state.lock().gates.close_if_unused(gate) {
                 return;
             }
@@ -103,21 +137,23 @@ impl Fs {
         );
     }
 
-    /// Lets the kernel forget what it knows under `span`.
-    async fn tell_kernel(&self, span: Span) {
+    /// Lets the kernel forget what it knows under `span`, or only what of it is `mapped`.
+    async fn tell_kernel(&self, span: Span, mapped: bool) {
         let Some(kernel) = self.kernel.read().clone() else { return };
         let Some((from, to)) = inodes(span) else { return };
         let known: Vec<(InodeNo, bool)> = {
             let state = self.state.lock();
             let directory = |ino: &InodeNo| {
                 // Unknown here: the kernel is told both.
-                state.inodes.get(ino).is_none_or(|slot| !slot.has_data())
+                let kind = state.inodes.get(ino).map(|slot| slot.inode.file_type());
+                matches!(kind, None | Some(None | Some(FileType::Directory)))
             };
             state
                 .lookups
                 .range(from..to)
                 .map(|(ino, _)| *ino)
                 .chain((from <= InodeNo::ROOT && InodeNo::ROOT < to).then_some(InodeNo::ROOT))
+                .filter(|ino| !mapped || state.mapped.contains_key(ino))
                 .map(|ino| (ino, directory(&ino)))
                 .collect()
         };
@@ -135,8 +171,13 @@ impl Fs {
 }
 
 /// The numbers of the inodes whose locks are in `span`.
-fn inodes(span: Span) -> Option<(InodeNo, InodeNo)> {
-    let low = u64::from(LOCK_INODES) << 56;
+pub(crate) fn inodes(span: Span) -> Option<(InodeNo, InodeNo)> {
+    inodes_by(span, LOCK_INODES)
+}
+
+/// The numbers of the inodes whose names of `kind` are in `span`.
+pub(crate) fn inodes_by(span: Span, kind: u8) -> Option<(InodeNo, InodeNo)> {
+    let low = u64::from(kind) << 56;
     let from = span.start().0.max(low);
     let to = span.end().0.min(low + (1 << 56));
     (from < to).then(|| (InodeNo(from - low), InodeNo(to - low)))
@@ -151,6 +192,11 @@ impl State {
     /// Files under `span` with something to write back.
     fn dirty_in(&self, span: Span) -> Vec<InodeNo> {
         self.dirty.values().map(|(ino, _)| *ino).filter(|ino| span.contains(ino.lock())).collect()
+    }
+
+    /// Something under `span` may be mapped for writing.
+    fn mapped_in(&self, span: Span) -> bool {
+        inodes(span).is_some_and(|(from, to)| self.mapped.range(from..to).next().is_some())
     }
 
     /// No write-back is under way under `span`, and no run of it is spoken for.

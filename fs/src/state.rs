@@ -23,6 +23,7 @@ use crate::{
         hash::HashKey,
         inode::{FileType, Inode},
         record::Lsn,
+        text::TextPage,
     },
 };
 
@@ -53,14 +54,14 @@ pub(crate) struct Slot {
     pub stamp: u64,
     /// A write-back that failed and was told to nobody yet.
     pub failed: Option<Error>,
-    /// Metadata pages of this directory in memory: they leave before it does.
+    /// Metadata pages of this inode in memory: they leave before it does.
     pub pages: u32,
 }
 
 impl Slot {
-    /// Whether it is a regular file, or has its bytes in runs like one.
+    /// Whether it is a regular file.
     pub(crate) fn has_data(&self) -> bool {
-        matches!(self.inode.file_type(), Some(FileType::Regular | FileType::Symlink))
+        self.inode.file_type() == Some(FileType::Regular)
     }
 
     /// Whether something must be written back.
@@ -76,6 +77,8 @@ pub(crate) enum Content {
     Directory(DirPage),
     /// A bitmap.
     Map(Bitmap),
+    /// A long symlink target, or extended attributes.
+    Text(TextPage),
 }
 
 impl Content {
@@ -83,6 +86,7 @@ impl Content {
         match self {
             Self::Directory(page) => page.bytes(),
             Self::Map(map) => map.bytes(),
+            Self::Text(page) => page.bytes(),
         }
     }
 }
@@ -169,14 +173,22 @@ pub(crate) struct State {
     pub segments: Segments,
     /// Write-backs under way.
     pub jobs: u32,
-    /// Inodes without a name that nobody has open.
+    /// Inodes without a name that nobody here has open.
     pub orphans: BTreeSet<InodeNo>,
+    /// Those that another mount has open, and when to look again.
+    pub elsewhere: BTreeMap<InodeNo, Time>,
     /// Files whose runs past the end can be given back.
     pub trims: BTreeSet<InodeNo>,
     /// References that the kernel has.
     pub lookups: BTreeMap<InodeNo, u64>,
     /// Open handles on this mount. They outlive a lock, and with it the inode in memory.
     pub opens: BTreeMap<InodeNo, u32>,
+    /// Of these, those that may be mapped for writing.
+    pub mapped: BTreeMap<InodeNo, u32>,
+    /// Write-backs that failed, of inodes that are open here and whose lock has gone since.
+    pub untold: BTreeMap<InodeNo, Error>,
+    /// Bytes that may be dirtied before the disk is asked again how much space there is.
+    pub credit: u64,
     /// Open inodes whose last name went on this mount.
     pub nameless: BTreeSet<InodeNo>,
     pub counters: Counters,
@@ -211,9 +223,13 @@ impl State {
             segments: Segments::default(),
             jobs: 0,
             orphans: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
             trims: BTreeSet::new(),
             lookups: BTreeMap::new(),
             opens: BTreeMap::new(),
+            mapped: BTreeMap::new(),
+            untold: BTreeMap::new(),
+            credit: 0,
             nameless: BTreeSet::new(),
             counters: Counters::default(),
         }
@@ -326,12 +342,14 @@ impl State {
         self.dirty_bytes = self.dirty_bytes.saturating_add_signed(delta.dirty);
     }
 
-    /// The metadata pages of `inode`, a directory, as ranges of addresses.
+    /// The metadata pages of `inode` as ranges of addresses.
     pub(crate) fn page_ranges(inode: &Inode) -> Vec<(Offset, Offset)> {
         inode
             .runs()
-            .filter(|(_, run)| run.use_() == Use::Metadata)
-            .map(|(_, run)| (run.address(), Offset(run.address().0 + run.bytes())))
+            .map(|(_, run)| run)
+            .chain(inode.xattrs)
+            .filter(|run| run.use_() == Use::Metadata)
+            .map(|run| (run.address(), Offset(run.address().0 + run.bytes())))
             .collect()
     }
 
@@ -354,6 +372,11 @@ impl State {
         self.dirty_bytes -= slot.data.dirty();
         if let Some(number) = slot.dirty {
             self.dirty.remove(&number);
+        }
+        if let Some(error) = slot.failed
+            && self.opens.contains_key(&ino)
+        {
+            self.untold.insert(ino, error);
         }
     }
 }

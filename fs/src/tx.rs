@@ -4,7 +4,7 @@
 use blockstore::Offset;
 use bytes::Bytes;
 use lockservice::{Mode, Name};
-use world::{Time, Wall};
+use world::Wall;
 
 use crate::{
     cache::Key,
@@ -14,8 +14,9 @@ use crate::{
         Damaged,
         bitmap::Bitmap,
         dirpage::DirPage,
-        geometry::{InodeNo, LOCK_INODES, Use},
+        geometry::{InodeNo, LOCK_INODES, Run, Use},
         inode::{Inode, Stamp},
+        text::TextPage,
     },
     state::{Content, State},
 };
@@ -37,6 +38,8 @@ pub(crate) enum Need {
     Clean(InodeNo),
     /// Room in the cache.
     Room,
+    /// So many bytes of space on the disk.
+    Space(u64),
     /// Room for changes: push the log.
     Push,
     /// A segment to take inodes from.
@@ -50,6 +53,7 @@ pub(crate) enum Need {
 pub(crate) enum PageKind {
     Directory,
     Map,
+    Text,
 }
 
 /// Why an attempt did not come to its end.
@@ -91,8 +95,8 @@ pub(crate) enum After {
     Opened(InodeNo),
     /// The bit of a reserved run was set.
     Unreserve(Offset, u32),
-    /// The target of a symbolic link that is too long for its inode.
-    Target(InodeNo, Bytes),
+    /// A run of metadata was freed: its pages are nobody's any more.
+    Unpaged(Run),
 }
 
 /// Changed bytes that wait for a push before operations must wait, too: a transaction must fit in
@@ -220,7 +224,7 @@ impl<'a> Tx<'a> {
     pub(crate) fn directory(&mut self, at: Offset, lock: Name) -> Result<&DirPage, Stop> {
         match self.page(at, lock, PageKind::Directory)? {
             Content::Directory(page) => Ok(page),
-            Content::Map(_) => Err(Error::Damaged("a bitmap where a directory is".into()).into()),
+            _ => Err(Error::Damaged("something else where a directory is".into()).into()),
         }
     }
 
@@ -228,7 +232,7 @@ impl<'a> Tx<'a> {
     pub(crate) fn directory_mut(&mut self, at: Offset, lock: Name) -> Result<&mut DirPage, Stop> {
         match self.page_mut(at, lock, PageKind::Directory)? {
             Content::Directory(page) => Ok(page),
-            Content::Map(_) => Err(Error::Damaged("a bitmap where a directory is".into()).into()),
+            _ => Err(Error::Damaged("something else where a directory is".into()).into()),
         }
     }
 
@@ -236,7 +240,7 @@ impl<'a> Tx<'a> {
     pub(crate) fn map(&mut self, at: Offset, lock: Name) -> Result<&Bitmap, Stop> {
         match self.page(at, lock, PageKind::Map)? {
             Content::Map(map) => Ok(map),
-            Content::Directory(_) => Err(Error::Damaged("no bitmap where one is".into()).into()),
+            _ => Err(Error::Damaged("no bitmap where one is".into()).into()),
         }
     }
 
@@ -244,13 +248,29 @@ impl<'a> Tx<'a> {
     pub(crate) fn map_mut(&mut self, at: Offset, lock: Name) -> Result<&mut Bitmap, Stop> {
         match self.page_mut(at, lock, PageKind::Map)? {
             Content::Map(map) => Ok(map),
-            Content::Directory(_) => Err(Error::Damaged("no bitmap where one is".into()).into()),
+            _ => Err(Error::Damaged("no bitmap where one is".into()).into()),
         }
     }
 
-    /// Makes `page` the page at `at`, unread.
-    pub(crate) fn fresh_page(&mut self, at: Offset, lock: Name, page: DirPage) {
-        self.pages.push((at, lock, Content::Directory(page), true));
+    /// A page of text under `lock`.
+    pub(crate) fn text(&mut self, at: Offset, lock: Name) -> Result<&TextPage, Stop> {
+        match self.page(at, lock, PageKind::Text)? {
+            Content::Text(page) => Ok(page),
+            _ => Err(Error::Damaged("no text where one is".into()).into()),
+        }
+    }
+
+    /// A page of text under `lock`, to be changed.
+    pub(crate) fn text_mut(&mut self, at: Offset, lock: Name) -> Result<&mut TextPage, Stop> {
+        match self.page_mut(at, lock, PageKind::Text)? {
+            Content::Text(page) => Ok(page),
+            _ => Err(Error::Damaged("no text where one is".into()).into()),
+        }
+    }
+
+    /// Makes `content` the page at `at`, unread.
+    pub(crate) fn fresh(&mut self, at: Offset, lock: Name, content: Content) {
+        self.pages.push((at, lock, content, true));
     }
 
     fn page(&mut self, at: Offset, lock: Name, kind: PageKind) -> Result<&Content, Stop> {
@@ -319,7 +339,7 @@ impl<'a> Tx<'a> {
 
     /// Makes all changes.
     pub(crate) fn commit(self) {
-        let (state, clock) = (self.state, &self.fs.world.clock);
+        let state = self.state;
         for (ino, inode, fresh) in self.inodes {
             match state.inodes.get_mut(&ino) {
                 Some(slot) => {
@@ -357,18 +377,20 @@ impl<'a> Tx<'a> {
         state.segments.reserved.extend(self.reserving);
         state.segments.run_hints.extend(self.hints);
         for after in self.after {
-            Self::finish(state, after, clock.now());
+            Self::finish(self.fs, state, after);
         }
     }
 
-    fn finish(state: &mut State, after: After, now: Time) {
+    fn finish(fs: &Fs, state: &mut State, after: After) {
         match after {
             After::Nameless(ino) => {
                 if state.opens.contains_key(&ino) {
                     state.nameless.insert(ino);
                 } else {
                     state.orphans.insert(ino);
-                    state.drop_data(ino);
+                    if fs.is_sole(ino) {
+                        state.drop_data(ino);
+                    }
                 }
             }
             After::Freed(ino) => {
@@ -381,12 +403,8 @@ impl<'a> Tx<'a> {
             }
             After::Referenced(ino) => *state.lookups.entry(ino).or_default() += 1,
             After::Opened(ino) => *state.opens.entry(ino).or_default() += 1,
-            After::Target(ino, target) => {
-                let number = state.number();
-                let Some(slot) = state.inodes.get_mut(&ino) else { return };
-                slot.size = target.len() as u64;
-                state.put_dirty(ino, 0, target, number);
-                state.note_dirty(ino, now);
+            After::Unpaged(run) => {
+                state.drop_pages(run.address(), Offset(run.address().0 + run.bytes()));
             }
             After::Unreserve(at, bit) => {
                 state.segments.reserved.remove(&(at, bit));
@@ -423,5 +441,6 @@ pub(crate) fn decode_page(bytes: &[u8], kind: PageKind) -> Result<Content, Damag
     Ok(match kind {
         PageKind::Directory => Content::Directory(DirPage::decode(bytes)?),
         PageKind::Map => Content::Map(Bitmap::decode(bytes)?),
+        PageKind::Text => Content::Text(TextPage::decode(bytes)?),
     })
 }

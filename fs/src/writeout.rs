@@ -218,7 +218,11 @@ async fn reap_due(fs: Arc<Fs>, called: bool) {
         fs.world.clock.sleep(GATHER).await;
     }
     let idle = {
-        let state = fs.state.lock();
+        let mut state = fs.state.lock();
+        let now = fs.world.clock.now();
+        let again: Vec<InodeNo> =
+            state.elsewhere.extract_if(.., |_, due| *due <= now).map(|(ino, _)| ino).collect();
+        state.orphans.extend(again);
         state.orphans.is_empty() && state.trims.is_empty()
     };
     if !idle && let Err(error) = fs.reap_once().await {

@@ -12,26 +12,24 @@ use std::{
 
 use bytes::Bytes;
 use fuser::{
-    FileHandle, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    FileHandle, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::{
+    Result,
     answer::Runner,
     directory::Raw,
     system::FileSystem,
-    types::{Found, Ino, Kind, NewNode, RenameFlags, SetAttributes},
+    types::{Found, Ino, Kind, NewNode, RenameFlags, SetAttributes, WriteHow},
     words::{
-        attributes_out, caller, errno, flags_in, kind_in, nothing, opened_out, reply_attr,
-        reply_empty, reply_entry, time_in,
+        allocate_in, attributes_out, caller, errno, flags_in, kind_in, new_node, nothing,
+        opened_out, reply_attr, reply_empty, reply_entry, reply_xattr, time_in, whence_in,
+        xattr_mode_in,
     },
 };
 
-/// The largest read and write; the kernel's own limit unless a sysctl raises it.
-const MAX_WRITE: u32 = 1 << 20;
-/// Requests that the kernel may have under way without anybody waiting (read-ahead, releases).
-const MAX_BACKGROUND: u16 = 64;
 /// Lines asked for at once: what fits in the kernel's usual 32 KiB.
 const LINES: usize = 1024;
 const LINES_WITH_ATTRIBUTES: usize = 192;
@@ -54,27 +52,16 @@ impl<F: FileSystem> Adapter<F> {
     }
 }
 
+impl<F: FileSystem> Adapter<F> {
+    /// Runs an operation that answers only whether it was done.
+    fn done(&self, work: impl Future<Output = Result<()>> + Send + 'static, reply: ReplyEmpty) {
+        self.runner.run(work, move |answer| reply_empty(reply, answer));
+    }
+}
+
 impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let wanted = [
-            InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
-            // Cached reads look at the attributes first, so their validity ends with the lease too.
-            InitFlags::FUSE_AUTO_INVAL_DATA,
-            InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_ASYNC_DIO,
-        ];
-        for flag in wanted {
-            if config.add_capabilities(flag).is_err() {
-                tracing::info!(?flag, "this kernel lacks a FUSE ability; going on without");
-            }
-        }
-        let _ = config.set_max_write(MAX_WRITE);
-        let _ = config.set_max_background(MAX_BACKGROUND);
-        if let Err(most) = config.set_max_readahead(MAX_WRITE) {
-            let _ = config.set_max_readahead(most);
-        }
+        crate::init::negotiate(config);
         Ok(())
     }
 
@@ -162,12 +149,12 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
         let Some(kind) = kind_in(mode) else { return reply.error(fuser::Errno::EINVAL) };
-        let new = NewNode { kind, mode: (mode & 0o7777) as u16, rdev, caller: caller(request) };
+        let new = new_node(request, kind, mode, umask, rdev);
         self.make(parent, name, new, reply);
     }
 
@@ -177,30 +164,21 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        let new = NewNode {
-            kind: Kind::Directory,
-            mode: (mode & 0o7777) as u16,
-            rdev: 0,
-            caller: caller(request),
-        };
+        let new = new_node(request, Kind::Directory, mode, umask, 0);
         self.make(parent, name, new, reply);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
-        self.runner.run(async move { system.unlink(Ino(parent.0), &name).await }, move |answer| {
-            reply_empty(reply, answer);
-        });
+        self.done(async move { system.unlink(Ino(parent.0), &name).await }, reply);
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
-        self.runner.run(async move { system.rmdir(Ino(parent.0), &name).await }, move |answer| {
-            reply_empty(reply, answer);
-        });
+        self.done(async move { system.rmdir(Ino(parent.0), &name).await }, reply);
     }
 
     fn symlink(
@@ -239,11 +217,11 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         };
         let system = self.system.clone();
         let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
-        self.runner.run(
+        self.done(
             async move {
                 system.rename((Ino(parent.0), &name), (Ino(new_parent.0), &new_name), flags).await
             },
-            move |answer| reply_empty(reply, answer),
+            reply,
         );
     }
 
@@ -280,18 +258,13 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
         let (system, name, flags) =
             (self.system.clone(), name.as_bytes().to_vec(), flags_in(flags));
-        let new = NewNode {
-            kind: Kind::File,
-            mode: (mode & 0o7777) as u16,
-            rdev: 0,
-            caller: caller(request),
-        };
+        let new = new_node(request, Kind::File, mode, umask, 0);
         let made = async move { system.create(Ino(parent.0), &name, new, flags).await };
         self.runner.run(made, move |answer| match answer {
             Ok((entry, opened)) => reply.created(
@@ -316,12 +289,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         reply: ReplyEmpty,
     ) {
         let (system, flags) = (self.system.clone(), flags_in(flags.0));
-        self.runner.run(
-            async move { system.release(Ino(ino.0), handle.0, flags).await },
-            move |answer| {
-                reply_empty(reply, answer);
-            },
-        );
+        self.done(async move { system.release(Ino(ino.0), handle.0, flags).await }, reply);
     }
 
     fn read(
@@ -365,10 +333,15 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         // The event loop's buffer is used again for the next request.
         let (system, bytes) = (self.system.clone(), Bytes::copy_from_slice(data));
         let length = data.len() as u32;
-        // What comes from a mapping goes where the mapping has it.
-        let append = flags.0 & 0o2000 != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let how = WriteHow {
+            // What comes from a mapping goes where the mapping has it.
+            append: flags.0 & 0o2000 != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE),
+            // O_DSYNC is a part of O_SYNC.
+            sync: flags.0 & 0o10_000 != 0,
+            strip: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+        };
         self.runner.run(
-            async move { system.write(Ino(ino.0), handle.0, offset, bytes, append).await },
+            async move { system.write(Ino(ino.0), handle.0, offset, bytes, how).await },
             move |answer| match answer {
                 Ok(_) => reply.written(length),
                 Err(error) => reply.error(errno(error)),
@@ -385,9 +358,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         reply: ReplyEmpty,
     ) {
         let system = self.system.clone();
-        self.runner.run(async move { system.flush(Ino(ino.0), handle.0).await }, move |answer| {
-            reply_empty(reply, answer);
-        });
+        self.done(async move { system.flush(Ino(ino.0), handle.0).await }, reply);
     }
 
     fn fsync(
@@ -399,9 +370,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         reply: ReplyEmpty,
     ) {
         let system = self.system.clone();
-        self.runner.run(async move { system.fsync(Ino(ino.0), datasync).await }, move |answer| {
-            reply_empty(reply, answer);
-        });
+        self.done(async move { system.fsync(Ino(ino.0), datasync).await }, reply);
     }
 
     fn opendir(
@@ -468,12 +437,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         reply: ReplyEmpty,
     ) {
         let system = self.system.clone();
-        self.runner.run(
-            async move { system.releasedir(Ino(ino.0), handle.0).await },
-            move |answer| {
-                reply_empty(reply, answer);
-            },
-        );
+        self.done(async move { system.releasedir(Ino(ino.0), handle.0).await }, reply);
     }
 
     fn fsyncdir(
@@ -485,9 +449,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         reply: ReplyEmpty,
     ) {
         let system = self.system.clone();
-        self.runner.run(async move { system.fsyncdir(Ino(ino.0)).await }, move |answer| {
-            reply_empty(reply, answer);
-        });
+        self.done(async move { system.fsyncdir(Ino(ino.0)).await }, reply);
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -507,39 +469,82 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         });
     }
 
-    // The kernel asks for each of these once, remembers the ENOSYS, and answers by itself from then on.
-
     fn getxattr(
         &self,
         _request: &Request,
-        _ino: INodeNo,
-        _name: &OsStr,
-        _size: u32,
+        ino: INodeNo,
+        name: &OsStr,
+        size: u32,
         reply: ReplyXattr,
     ) {
-        reply.error(fuser::Errno::ENOSYS);
+        let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
+        self.runner.run(async move { system.getxattr(Ino(ino.0), &name).await }, move |answer| {
+            reply_xattr(reply, answer.as_deref(), size)
+        });
     }
 
-    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(fuser::Errno::ENOSYS);
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let system = self.system.clone();
+        let listed = async move {
+            let names = system.listxattr(Ino(ino.0)).await?;
+            Ok(names
+                .into_iter()
+                .flat_map(|mut name| {
+                    name.push(0);
+                    name
+                })
+                .collect::<Vec<u8>>())
+        };
+        self.runner.run(listed, move |answer| reply_xattr(reply, answer.as_deref(), size));
     }
 
     fn setxattr(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _name: &OsStr,
-        _value: &[u8],
-        _flags: i32,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(fuser::Errno::ENOSYS);
+        let Some(mode) = xattr_mode_in(flags) else { return reply.error(fuser::Errno::EINVAL) };
+        let (system, caller) = (self.system.clone(), caller(request));
+        let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
+        self.done(
+            async move { system.setxattr(Ino(ino.0), &name, &value, mode, caller).await },
+            reply,
+        );
     }
 
-    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(fuser::Errno::ENOSYS);
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
+        self.done(async move { system.removexattr(Ino(ino.0), &name).await }, reply);
     }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: fuser::ReplyLseek,
+    ) {
+        let (Ok(offset), Some(whence)) = (u64::try_from(offset), whence_in(whence)) else {
+            return reply.error(fuser::Errno::EINVAL);
+        };
+        let system = self.system.clone();
+        self.runner.run(
+            async move { system.seek(Ino(ino.0), offset, whence).await },
+            move |answer| match answer {
+                Ok(found) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
+                Err(error) => reply.error(errno(error)),
+            },
+        );
+    }
+
+    // The kernel asks for each of these once, remembers the ENOSYS, and answers by itself from then on.
 
     fn access(
         &self,
@@ -554,14 +559,16 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
     fn fallocate(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _handle: FileHandle,
-        _offset: u64,
-        _length: u64,
-        _mode: i32,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply.error(fuser::Errno::EOPNOTSUPP);
+        let Some(what) = allocate_in(mode) else { return reply.error(fuser::Errno::EOPNOTSUPP) };
+        let system = self.system.clone();
+        self.done(async move { system.allocate(Ino(ino.0), offset, length, what).await }, reply);
     }
 
     fn ioctl(

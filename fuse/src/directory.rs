@@ -124,14 +124,9 @@ fn reply_without(
     unique: u64,
     forget: impl Fn(Ino),
 ) {
-    let mut payload = Vec::with_capacity(SAFE);
-    let mut full = false;
-    for line in lines {
-        // Once a line does not fit none may follow: the kernel goes on after the last one it got.
-        full = full || payload.len() + 152 + line.name.len() + 7 > SAFE;
-        if !full {
-            encode(line, &mut payload);
-        } else if line.entry.is_some() && !is_dots(&line.name) {
+    let (payload, taken) = pack(lines);
+    for line in &lines[taken..] {
+        if line.entry.is_some() && !is_dots(&line.name) {
             forget(line.ino);
         }
     }
@@ -140,6 +135,19 @@ fn reply_without(
     }
     // The crate answers EIO for a reply that is dropped; the kernel no longer knows the request and ignores it.
     drop(reply);
+}
+
+/// As many lines as fit, and how many these are. Once one does not fit none may follow, however short: the
+/// kernel goes on after the last one it got.
+fn pack(lines: &[DirEntry]) -> (Vec<u8>, usize) {
+    let mut payload = Vec::with_capacity(SAFE);
+    for (taken, line) in lines.iter().enumerate() {
+        if payload.len() + (152 + line.name.len()).next_multiple_of(8) > SAFE {
+            return (payload, taken);
+        }
+        encode(line, &mut payload);
+    }
+    (payload, lines.len())
 }
 
 /// `struct fuse_direntplus`: entry_out (128 bytes), dirent (24 bytes), name, padded to 8.
@@ -211,8 +219,26 @@ mod tests {
 
     use world::Wall;
 
-    use super::encode;
+    use super::{SAFE, encode, pack};
     use crate::{Attributes, DirEntry, Entry, Ino, Kind};
+
+    #[test]
+    fn a_name_that_does_not_fit_is_not_skipped_for_a_shorter_one_behind_it() {
+        let line = |length: usize, cookie| DirEntry {
+            ino: Ino(9),
+            kind: Kind::File,
+            name: vec![b'n'; length],
+            cookie,
+            entry: None,
+        };
+        // Room for one of 8 bytes is left when the long one comes.
+        let mut lines: Vec<DirEntry> = (0..24).map(|cookie| line(8, cookie)).collect();
+        lines.extend([line(255, 24), line(8, 25)]);
+        let (payload, taken) = pack(&lines);
+        assert_eq!((payload.len(), taken), (24 * 160, 24));
+        assert!(payload.len() + 160 <= SAFE, "the short one would have fitted");
+        assert_eq!(pack(&lines[24..]).1, 2);
+    }
 
     #[test]
     fn a_line_has_the_size_that_the_kernel_steps_over_with_and_without_attributes() {

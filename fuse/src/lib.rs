@@ -10,6 +10,7 @@ mod adapter;
 mod answer;
 mod directory;
 mod error;
+mod init;
 mod kernel;
 mod notify;
 mod queue;
@@ -26,8 +27,8 @@ pub use rustix::io::Errno;
 pub use session::{Ended, Options, Session, serve};
 pub use system::FileSystem;
 pub use types::{
-    Attributes, Caller, DirEntry, Entry, Found, Ino, Kind, NewNode, OpenFlags, Opened, RenameFlags,
-    SetAttributes, SetTime, Space,
+    Allocate, Attributes, Caller, DirEntry, Entry, Found, Ino, Kind, NewNode, OpenFlags, Opened,
+    RenameFlags, SetAttributes, SetTime, Space, Whence, WriteHow, XattrMode,
 };
 
 /// What an operation answers.

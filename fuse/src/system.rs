@@ -4,10 +4,10 @@
 use bytes::Bytes;
 
 use crate::{
-    Result,
+    Errno, Result,
     types::{
-        Attributes, Caller, DirEntry, Entry, Found, Ino, NewNode, OpenFlags, Opened, RenameFlags,
-        SetAttributes, Space,
+        Allocate, Attributes, Caller, DirEntry, Entry, Found, Ino, NewNode, OpenFlags, Opened,
+        RenameFlags, SetAttributes, Space, Whence, WriteHow, XattrMode,
     },
 };
 
@@ -30,7 +30,8 @@ pub trait FileSystem: Send + Sync + 'static {
         ino: Ino,
     ) -> impl Future<Output = Result<(Attributes, std::time::Duration)>> + Send;
 
-    /// Changes attributes.
+    /// Changes attributes. A change of the owner, and a change of the size by anybody but root, takes the
+    /// set-user-id and set-group-id bits away; the kernel leaves that to the file system.
     fn setattr(
         &self,
         ino: Ino,
@@ -109,15 +110,14 @@ pub trait FileSystem: Send + Sync + 'static {
         length: u32,
     ) -> impl Future<Output = Result<Vec<Bytes>>> + Send;
 
-    /// Writes all of `bytes` at `offset`, or, with `append`, at the end of the file, wherever that is by now: the
-    /// kernel does not know what others appended. Answers where they went.
+    /// Writes all of `bytes` at `offset`, or at the end of the file. Answers where they went.
     fn write(
         &self,
         ino: Ino,
         handle: u64,
         offset: u64,
         bytes: Bytes,
-        append: bool,
+        how: WriteHow,
     ) -> impl Future<Output = Result<u64>> + Send;
 
     /// A descriptor of the file is closed; the error reaches `close`.
@@ -147,4 +147,58 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// How much space there is.
     fn space(&self) -> impl Future<Output = Result<Space>> + Send;
+
+    /// The value of an extended attribute; `ENODATA` if there is none.
+    fn getxattr(&self, ino: Ino, name: &[u8]) -> impl Future<Output = Result<Bytes>> + Send {
+        let _ = (ino, name);
+        std::future::ready(Err(Errno::NODATA))
+    }
+
+    /// The names of the extended attributes.
+    fn listxattr(&self, ino: Ino) -> impl Future<Output = Result<Vec<Vec<u8>>>> + Send {
+        let _ = ino;
+        std::future::ready(Ok(Vec::new()))
+    }
+
+    /// Sets an extended attribute.
+    fn setxattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+        caller: Caller,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (ino, name, value, mode, caller);
+        std::future::ready(Err(Errno::OPNOTSUPP))
+    }
+
+    /// Takes an extended attribute away; `ENODATA` if there is none.
+    fn removexattr(&self, ino: Ino, name: &[u8]) -> impl Future<Output = Result<()>> + Send {
+        let _ = (ino, name);
+        std::future::ready(Err(Errno::OPNOTSUPP))
+    }
+
+    /// Reserves, punches or zeroes `length` bytes of a file from `offset` on.
+    fn allocate(
+        &self,
+        ino: Ino,
+        offset: u64,
+        length: u64,
+        what: Allocate,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (ino, offset, length, what);
+        std::future::ready(Err(Errno::OPNOTSUPP))
+    }
+
+    /// The first offset, from `offset` on, of what is looked for; `ENXIO` if there is none.
+    fn seek(
+        &self,
+        ino: Ino,
+        offset: u64,
+        whence: Whence,
+    ) -> impl Future<Output = Result<u64>> + Send {
+        let _ = (ino, offset, whence);
+        std::future::ready(Err(Errno::OPNOTSUPP))
+    }
 }

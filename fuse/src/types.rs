@@ -114,8 +114,10 @@ pub struct Caller {
 pub struct NewNode {
     /// Its kind.
     pub kind: Kind,
-    /// Permission bits; the umask is already taken off.
+    /// Permission bits, as they were asked for.
     pub mode: u16,
+    /// The bits that the caller's umask takes off, unless the directory has a default access list.
+    pub umask: u16,
     /// Device number, for devices.
     pub rdev: u32,
     /// Who makes it.
@@ -157,6 +159,56 @@ pub struct OpenFlags {
     pub write: bool,
     /// The caller wants no cache.
     pub direct: bool,
+}
+
+/// How bytes are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteHow {
+    /// At the end of the file, wherever that is by now: the kernel does not know what others appended.
+    pub append: bool,
+    /// On stable storage before it is answered.
+    pub sync: bool,
+    /// The file loses its set-user-id and set-group-id bits: who writes may not keep them.
+    pub strip: bool,
+}
+
+/// Whether an extended attribute may, must or must not be there already when it is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XattrMode {
+    /// It may.
+    #[default]
+    Set,
+    /// It must not.
+    Create,
+    /// It must.
+    Replace,
+}
+
+/// What becomes of a range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocate {
+    /// It may be written to without growing the file's use of space later, as far as that can be said; the
+    /// file grows to its end, if it is shorter and `keep_size` is not set.
+    Reserve {
+        /// The size stays.
+        keep_size: bool,
+    },
+    /// It reads as zeros and takes no space; the size stays.
+    Punch,
+    /// It reads as zeros; the file grows to its end, if it is shorter and `keep_size` is not set.
+    Zero {
+        /// The size stays.
+        keep_size: bool,
+    },
+}
+
+/// What is looked for in a file from an offset on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    /// Bytes that were written.
+    Data,
+    /// A hole; the end of the file is one.
+    Hole,
 }
 
 /// How the kernel is to treat a file or directory that was opened.

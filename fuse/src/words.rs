@@ -4,12 +4,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     FileAttr, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry,
-    Request, TimeOrNow,
+    ReplyXattr, Request, TimeOrNow,
 };
 use rustix::io::Errno;
 use world::Wall;
 
-use crate::types::{Attributes, Caller, Entry, Ino, Kind, OpenFlags, Opened, SetTime};
+use crate::types::{
+    Allocate, Attributes, Caller, Entry, Ino, Kind, NewNode, OpenFlags, Opened, SetTime, Whence,
+    XattrMode,
+};
 
 pub(crate) fn errno(error: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(error.raw_os_error())
@@ -111,6 +114,52 @@ pub(crate) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid() }
 }
 
+pub(crate) fn new_node(request: &Request, kind: Kind, mode: u32, umask: u32, rdev: u32) -> NewNode {
+    let (mode, umask) = ((mode & 0o7777) as u16, (umask & 0o777) as u16);
+    NewNode { kind, mode, umask, rdev, caller: caller(request) }
+}
+
+/// The mode of fallocate(2); `None` for what is not supported (collapsing and inserting ranges).
+pub(crate) fn allocate_in(mode: i32) -> Option<Allocate> {
+    const KEEP_SIZE: i32 = 1;
+    const PUNCH_HOLE: i32 = 2;
+    const ZERO_RANGE: i32 = 16;
+    let keep_size = mode & KEEP_SIZE != 0;
+    match mode & !KEEP_SIZE {
+        0 => Some(Allocate::Reserve { keep_size }),
+        PUNCH_HOLE if keep_size => Some(Allocate::Punch),
+        ZERO_RANGE => Some(Allocate::Zero { keep_size }),
+        _ => None,
+    }
+}
+
+pub(crate) fn whence_in(whence: i32) -> Option<Whence> {
+    match whence {
+        3 => Some(Whence::Data),
+        4 => Some(Whence::Hole),
+        _ => None,
+    }
+}
+
+pub(crate) fn xattr_mode_in(flags: i32) -> Option<XattrMode> {
+    match flags {
+        0 => Some(XattrMode::Set),
+        1 => Some(XattrMode::Create),
+        2 => Some(XattrMode::Replace),
+        _ => None,
+    }
+}
+
+/// A value, or only its size if the kernel asks for that.
+pub(crate) fn reply_xattr(reply: ReplyXattr, answer: Result<&[u8], &Errno>, size: u32) {
+    match answer {
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() <= size as usize => reply.data(value),
+        Ok(_) => reply.error(fuser::Errno::ERANGE),
+        Err(error) => reply.error(errno(*error)),
+    }
+}
+
 pub(crate) fn reply_entry(reply: ReplyEntry, answer: crate::Result<Entry>) {
     match answer {
         Ok(entry) => reply.entry_with_ttls(
@@ -164,8 +213,8 @@ mod tests {
     use fuser::TimeOrNow;
     use world::Wall;
 
-    use super::{flags_in, kind_in, time_in, time_out};
-    use crate::types::{Kind, OpenFlags, SetTime};
+    use super::{allocate_in, flags_in, kind_in, time_in, time_out};
+    use crate::types::{Allocate, Kind, OpenFlags, SetTime};
 
     #[test]
     fn times_before_1970_survive_the_way_in_and_out() {
@@ -178,6 +227,15 @@ mod tests {
             assert_eq!(time_in(TimeOrNow::SpecificTime(time_out(wall))), SetTime::At(wall));
         }
         assert_eq!(time_out(Wall { seconds: 5, nanos: 0 }), UNIX_EPOCH + Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_hole_is_punched_only_where_the_size_stays() {
+        assert_eq!(allocate_in(0), Some(Allocate::Reserve { keep_size: false }));
+        assert_eq!(allocate_in(3), Some(Allocate::Punch));
+        assert_eq!(allocate_in(2), None);
+        assert_eq!(allocate_in(17), Some(Allocate::Zero { keep_size: true }));
+        assert_eq!(allocate_in(8), None);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use std::{
 use bytes::Bytes;
 use fs::Fs;
 use fuse::{
-    Attributes, Caller, DirEntry, Entry, Errno, FileSystem, Found, Ino, NewNode, Notifier,
-    OpenFlags, Opened, RenameFlags, Result, SetAttributes, Space,
+    Allocate, Attributes, Caller, DirEntry, Entry, Errno, FileSystem, Found, Ino, NewNode,
+    Notifier, OpenFlags, Opened, RenameFlags, Result, SetAttributes, Space, Whence, WriteHow,
+    XattrMode,
 };
 use parking_lot::RwLock;
 use world::{Time, World};
@@ -20,7 +21,10 @@ use world::{Time, World};
 use crate::{
     flights::Flights,
     known::Known,
-    words::{attributes_out, caller_in, error_out, ino_in, ino_out, kind_in, kind_out, set_in},
+    words::{
+        allocate_in, attributes_out, caller_in, error_out, ino_in, ino_out, kind_in, kind_out,
+        maker_in, set_in, xattr_mode_in,
+    },
 };
 
 /// How long a page that an append left in the wrong place may take to be dropped.
@@ -76,10 +80,17 @@ impl System {
     }
 }
 
-/// The kernel need not tell of a close: errors of write-back are told by fsync. Its pages are right as
-/// long as nobody told it to forget them.
-fn opened() -> Opened {
-    Opened { handle: 0, keep_cache: true, direct: false, skip_flush: true }
+/// The pages that the kernel has are right as long as nobody told it to forget them. Only who may have
+/// written is told at close what became of it.
+fn opened(flags: OpenFlags) -> Opened {
+    Opened { handle: 0, keep_cache: true, direct: flags.direct, skip_flush: !flags.write }
+}
+
+const DIRECTORY: OpenFlags = OpenFlags { read: true, write: false, direct: false };
+
+/// Whether a file opened so can be mapped and written through the mapping, of which the kernel says nothing.
+fn can_map(flags: OpenFlags) -> bool {
+    flags.read && flags.write
 }
 
 impl FileSystem for System {
@@ -106,10 +117,11 @@ impl FileSystem for System {
     async fn setattr(
         &self,
         ino: Ino,
-        _caller: Caller,
+        caller: Caller,
         set: SetAttributes,
     ) -> Result<(Attributes, Duration)> {
-        let entry = self.fs.setattr(ino_in(ino), set_in(set)).await.map_err(error_out)?;
+        let set = set_in(set, caller);
+        let entry = self.fs.setattr(ino_in(ino), set).await.map_err(error_out)?;
         Ok(self.attributes(&entry))
     }
 
@@ -124,7 +136,7 @@ impl FileSystem for System {
             rdev: new.rdev,
             target: Bytes::new(),
         };
-        let made = self.fs.make(ino_in(parent), name, node, caller_in(new.caller)).await;
+        let made = self.fs.make(ino_in(parent), name, node, maker_in(&new)).await;
         made.map(|entry| self.entry(&entry)).map_err(error_out)
     }
 
@@ -133,11 +145,16 @@ impl FileSystem for System {
         parent: Ino,
         name: &[u8],
         new: NewNode,
-        _flags: OpenFlags,
+        flags: OpenFlags,
     ) -> Result<(Entry, Opened)> {
         let mode = u32::from(new.mode);
-        let made = self.fs.create(ino_in(parent), name, mode, caller_in(new.caller)).await;
-        made.map(|entry| (self.entry(&entry), opened())).map_err(error_out)
+        let made = self.fs.create(ino_in(parent), name, mode, maker_in(&new)).await;
+        let made = made.map_err(error_out)?;
+        if can_map(flags) {
+            // The kernel has no page of it yet.
+            self.fs.map(made.attributes.ino);
+        }
+        Ok((self.entry(&made), opened(flags)))
     }
 
     async fn symlink(
@@ -176,12 +193,21 @@ impl FileSystem for System {
     }
 
     async fn open(&self, ino: Ino, flags: OpenFlags) -> Result<Opened> {
-        self.fs.open(ino_in(ino), false).await.map_err(error_out)?;
-        Ok(Opened { direct: flags.direct, ..opened() })
+        let ino = ino_in(ino);
+        if can_map(flags) {
+            self.fs.open_mapped(ino).await.map_err(error_out)?;
+        } else {
+            self.fs.open(ino, false).await.map_err(error_out)?;
+        }
+        Ok(opened(flags))
     }
 
-    async fn release(&self, ino: Ino, _handle: u64, _flags: OpenFlags) -> Result<()> {
-        self.fs.release(ino_in(ino));
+    async fn release(&self, ino: Ino, _handle: u64, flags: OpenFlags) -> Result<()> {
+        let ino = ino_in(ino);
+        if can_map(flags) {
+            self.fs.unmap(ino);
+        }
+        self.fs.release(ino);
         Ok(())
     }
 
@@ -197,14 +223,21 @@ impl FileSystem for System {
         _handle: u64,
         offset: u64,
         bytes: Bytes,
-        append: bool,
+        how: WriteHow,
     ) -> Result<u64> {
         let length = bytes.len() as u64;
         let flight = self.flights.begin(self.world.clock.now(), ino, offset, length, true);
-        let written = if append {
+        if how.strip {
+            self.fs.strip(ino_in(ino)).await.map_err(error_out)?;
+        }
+        let written = if how.append {
             self.fs.append(ino_in(ino), bytes).await
         } else {
             self.fs.write(ino_in(ino), offset, bytes).await.map(|()| offset)
+        };
+        let written = match written {
+            Ok(at) if how.sync => self.fs.fsync(ino_in(ino)).await.map(|()| at),
+            written => written,
         };
         let passed_over = flight.land();
         if written.as_ref().is_ok_and(|at| *at != offset) {
@@ -215,8 +248,8 @@ impl FileSystem for System {
         written.map_err(error_out)
     }
 
-    async fn flush(&self, _ino: Ino, _handle: u64) -> Result<()> {
-        Ok(())
+    async fn flush(&self, ino: Ino, _handle: u64) -> Result<()> {
+        self.fs.told(ino_in(ino)).map_err(error_out)
     }
 
     async fn fsync(&self, ino: Ino, _data_only: bool) -> Result<()> {
@@ -225,7 +258,7 @@ impl FileSystem for System {
 
     async fn opendir(&self, ino: Ino) -> Result<Opened> {
         self.fs.open(ino_in(ino), false).await.map_err(error_out)?;
-        Ok(opened())
+        Ok(opened(DIRECTORY))
     }
 
     async fn readdir(
@@ -265,5 +298,38 @@ impl FileSystem for System {
             inodes: stat.inodes,
             free_inodes: stat.free_inodes,
         })
+    }
+
+    async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Bytes> {
+        self.fs.getxattr(ino_in(ino), name).await.map_err(error_out)
+    }
+
+    async fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
+        self.fs.listxattr(ino_in(ino)).await.map_err(error_out)
+    }
+
+    async fn setxattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+        caller: Caller,
+    ) -> Result<()> {
+        let (ino, mode, caller) = (ino_in(ino), xattr_mode_in(mode), caller_in(caller));
+        self.fs.setxattr(ino, name, value, mode, caller).await.map_err(error_out)
+    }
+
+    async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
+        self.fs.removexattr(ino_in(ino), name).await.map_err(error_out)
+    }
+
+    async fn allocate(&self, ino: Ino, offset: u64, length: u64, what: Allocate) -> Result<()> {
+        self.fs.allocate(ino_in(ino), offset, length, allocate_in(what)).await.map_err(error_out)
+    }
+
+    async fn seek(&self, ino: Ino, offset: u64, whence: Whence) -> Result<u64> {
+        let hole = whence == Whence::Hole;
+        self.fs.seek(ino_in(ino), offset, hole).await.map_err(error_out)
     }
 }

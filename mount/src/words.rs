@@ -69,8 +69,10 @@ fn time_in(time: fuse::SetTime) -> fs::SetTime {
     }
 }
 
-pub(crate) fn set_in(set: fuse::SetAttributes) -> fs::SetAttributes {
+pub(crate) fn set_in(set: fuse::SetAttributes, caller: fuse::Caller) -> fs::SetAttributes {
     fs::SetAttributes {
+        // The kernel's word for it does not come through the crate; its rule is a capability that root has.
+        strip: set.size.is_some() && caller.uid != 0,
         mode: set.mode.map(u32::from),
         uid: set.uid,
         gid: set.gid,
@@ -81,5 +83,26 @@ pub(crate) fn set_in(set: fuse::SetAttributes) -> fs::SetAttributes {
 }
 
 pub(crate) fn caller_in(caller: fuse::Caller) -> fs::Caller {
-    fs::Caller { uid: caller.uid, gid: caller.gid }
+    fs::Caller { uid: caller.uid, gid: caller.gid, umask: 0 }
+}
+
+/// Who makes something.
+pub(crate) fn maker_in(new: &fuse::NewNode) -> fs::Caller {
+    fs::Caller { umask: u32::from(new.umask), ..caller_in(new.caller) }
+}
+
+pub(crate) fn xattr_mode_in(mode: fuse::XattrMode) -> fs::XattrMode {
+    match mode {
+        fuse::XattrMode::Set => fs::XattrMode::Set,
+        fuse::XattrMode::Create => fs::XattrMode::Create,
+        fuse::XattrMode::Replace => fs::XattrMode::Replace,
+    }
+}
+
+pub(crate) fn allocate_in(what: fuse::Allocate) -> fs::Allocate {
+    match what {
+        fuse::Allocate::Reserve { keep_size } => fs::Allocate::Reserve { keep_size },
+        fuse::Allocate::Punch => fs::Allocate::Punch,
+        fuse::Allocate::Zero { keep_size } => fs::Allocate::Zero { keep_size },
+    }
 }

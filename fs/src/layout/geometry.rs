@@ -57,6 +57,10 @@ pub const LOCK_SPACE: u8 = 2;
 /// The kind of lock names for log slots: segment 0, the index is the slot.
 pub const LOCK_LOGS: u8 = 3;
 
+/// The kind of lock names for open inodes: whoever has one open holds its name shared when its lock
+/// is elsewhere, whoever frees it holds the name exclusively.
+pub const LOCK_OPENS: u8 = 4;
+
 /// Where the superblock lies.
 pub const SUPERBLOCK: Offset = Offset(0);
 
@@ -87,6 +91,12 @@ impl SegmentNo {
     #[must_use]
     pub const fn inode_locks(self) -> Span {
         Span::segment(LOCK_INODES, self.get(), BITS)
+    }
+
+    /// The open names of all inodes of this segment.
+    #[must_use]
+    pub const fn open_locks(self) -> Span {
+        Span::segment(LOCK_OPENS, self.get(), BITS)
     }
 
     /// The lock of the run bitmaps of this space segment.
@@ -165,6 +175,12 @@ impl InodeNo {
         Name::new(LOCK_INODES, self.segment().get(), self.index())
     }
 
+    /// The lock that says who has it open, see [`LOCK_OPENS`].
+    #[must_use]
+    pub const fn open_lock(self) -> Name {
+        Name::new(LOCK_OPENS, self.segment().get(), self.index())
+    }
+
     /// The inode whose lock `name` is.
     #[must_use]
     pub fn of_lock(name: Name) -> Option<Self> {
@@ -217,7 +233,7 @@ pub const fn log_start(slot: u32) -> Offset {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Use {
-    /// Metadata pages: directories. Their region never holds data and is never discarded.
+    /// Metadata pages: directories, long symlink targets, extended attributes. Their region never holds data and is never discarded.
     Metadata = 0,
     /// Bytes of files.
     Data = 1,

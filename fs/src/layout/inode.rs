@@ -326,8 +326,11 @@ fn body(block: &[u8], inode: &Inode) -> Result<Body, Damaged> {
     if inode.first_class > LAST_FIRST_CLASS {
         return Err(Damaged("inode: no such first class"));
     }
-    let use_ =
-        if inode.file_type() == Some(FileType::Directory) { Use::Metadata } else { Use::Data };
+    // What is in the inode for others is in metadata pages for these.
+    let use_ = match inode.file_type() {
+        Some(FileType::Directory | FileType::Symlink) => Use::Metadata,
+        _ => Use::Data,
+    };
     let mut runs: Runs = [None; RUNS];
     for (i, slot) in runs.iter_mut().enumerate() {
         let number = get_u64(block, BODY + 8 * i);

@@ -4,7 +4,7 @@ use blockstore::PAGE;
 use bytes::Bytes;
 use lockservice::Mode;
 
-use super::{PERMISSIONS, stamp};
+use super::{PERMISSIONS, SETGID, SETUID, stamp};
 use crate::{
     attributes::{Entry, InodeNo, SetAttributes, SetTime},
     cache::Key,
@@ -36,10 +36,8 @@ impl Fs {
                 tx.can_resize(ino, size)?;
             }
             let now = tx.now();
+            tx.set_mode(ino, &set)?;
             let inode = tx.inode_mut(ino)?;
-            if let Some(mode) = set.mode {
-                inode.mode = inode.mode & !PERMISSIONS | mode & PERMISSIONS;
-            }
             inode.uid = set.uid.unwrap_or(inode.uid);
             inode.gid = set.gid.unwrap_or(inode.gid);
             let time = |set: SetTime| match set {
@@ -59,9 +57,39 @@ impl Fs {
     }
 }
 
+impl Fs {
+    /// Takes the set-user-id bit away from a file that somebody writes to, and what goes with it.
+    ///
+    /// # Errors
+    /// [`Error::Stale`].
+    pub async fn strip(&self, ino: InodeNo) -> Result<(), Error> {
+        let set = SetAttributes { strip: true, ..SetAttributes::default() };
+        self.setattr(ino, set).await.map(|_| ())
+    }
+}
+
 impl Tx<'_> {
+    /// The mode as `set` has it, and what follows from it.
+    fn set_mode(&mut self, ino: InodeNo, set: &SetAttributes) -> Result<(), Stop> {
+        if let Some(mode) = set.mode {
+            self.relist(ino, mode)?;
+            let inode = self.inode_mut(ino)?;
+            inode.mode = inode.mode & !PERMISSIONS | mode & PERMISSIONS;
+            return Ok(());
+        }
+        let strips = set.strip || set.uid.is_some() || set.gid.is_some();
+        if strips && self.live(ino)?.file_type() != Some(FileType::Directory) {
+            self.drop_capabilities(ino)?;
+            let inode = self.inode_mut(ino)?;
+            // Without the right to execute, set-group-id means mandatory locks and stays.
+            let group = if inode.mode & 0o010 != 0 { SETGID } else { 0 };
+            inode.mode &= !(SETUID | group);
+        }
+        Ok(())
+    }
+
     /// Nothing is missing for [`Tx::resize`].
-    fn can_resize(&mut self, ino: InodeNo, size: u64) -> Result<(), Stop> {
+    pub(super) fn can_resize(&mut self, ino: InodeNo, size: u64) -> Result<(), Stop> {
         match self.live(ino)?.file_type() {
             Some(FileType::Regular) => {}
             Some(FileType::Directory) => return Err(Error::IsDirectory.into()),
@@ -78,7 +106,7 @@ impl Tx<'_> {
     }
 
     /// Cuts a file off, or grows it with zeros; cannot fail after [`Tx::can_resize`].
-    fn resize(&mut self, ino: InodeNo, size: u64) -> Result<(), Stop> {
+    pub(super) fn resize(&mut self, ino: InodeNo, size: u64) -> Result<(), Stop> {
         let inode = self.inode_mut(ino)?;
         let cut = size < inode.size;
         if cut {

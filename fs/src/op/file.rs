@@ -18,6 +18,8 @@ use crate::{
 /// The least and the most pages that are loaded ahead of a sequential reader.
 const LEAST_AHEAD: u64 = 32;
 const MOST_AHEAD: u64 = 1024;
+/// Seconds.
+const DAY: i64 = 24 * 3600;
 
 impl Fs {
     /// Up to `length` bytes from `offset`, in pieces; fewer only at the end of the file.
@@ -28,7 +30,12 @@ impl Fs {
         let mut ahead = None;
         let pieces = self
             .run_io(|tx| {
+                if tx.state.mapped.contains_key(&ino) {
+                    // What the kernel reads now it may let a mapping write to, without a word.
+                    tx.hold(ino.lock(), Mode::Exclusive)?;
+                }
                 tx.regular(ino)?;
+                tx.touch(ino);
                 let slot = tx.state.inodes.get_mut(&ino).ok_or(Need::Inode(ino))?;
                 let end = offset.saturating_add(length).min(slot.size);
                 if offset >= end {
@@ -53,8 +60,10 @@ impl Fs {
     /// Writes all of `data` at `offset`.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::NoSpace`].
+    /// [`Error::TooLarge`], [`Error::NoSpace`]; what went wrong with an earlier write-back of this
+    /// file and was told to nobody yet.
     pub async fn write(&self, ino: InodeNo, offset: u64, data: Bytes) -> Result<(), Error> {
+        self.told(ino)?;
         self.run_io(|tx| tx.write(ino, Some(offset), &data)).await.map(|_| ())
     }
 
@@ -64,6 +73,7 @@ impl Fs {
     /// # Errors
     /// As [`Fs::write`].
     pub async fn append(&self, ino: InodeNo, data: Bytes) -> Result<u64, Error> {
+        self.told(ino)?;
         self.run_io(|tx| tx.write(ino, None, &data)).await
     }
 }
@@ -111,7 +121,7 @@ fn read_ahead(slot: &mut Slot, offset: u64, end: u64) -> Option<(u64, u64)> {
 
 impl Tx<'_> {
     /// `ino` is a regular file that is not free.
-    fn regular(&mut self, ino: InodeNo) -> Result<(), Stop> {
+    pub(super) fn regular(&mut self, ino: InodeNo) -> Result<(), Stop> {
         match self.live(ino)?.file_type() {
             Some(FileType::Regular) => Ok(()),
             Some(FileType::Directory) => Err(Error::IsDirectory.into()),
@@ -140,10 +150,15 @@ impl Tx<'_> {
             self.state.edge(ino)?;
         }
         self.edges_loaded(ino, offset, end)?;
+        let takes = self.new_space(ino, offset, end);
+        if takes > self.state.credit {
+            return Err(Need::Space(takes).into());
+        }
 
         // Nothing can be missing from here on.
         let (now, time) = (self.now(), self.fs.world.clock.now());
         let state = &mut *self.state;
+        state.credit -= takes;
         if end > size {
             state.square_edge(ino);
         }
@@ -169,6 +184,32 @@ impl Tx<'_> {
         state.inode_changed(ino);
         state.note_dirty(ino, time);
         Ok(offset)
+    }
+
+    /// Space on the disk that a write takes: of pages that it has not, and that do not wait to be
+    /// written already.
+    fn new_space(&self, ino: InodeNo, offset: u64, end: u64) -> u64 {
+        let slot = &self.state.inodes[&ino];
+        let dirty = |page| slot.data.get(page).is_some_and(|page| page.dirty.is_some());
+        let pages = offset / PAGE..end.div_ceil(PAGE);
+        pages.filter(|page| !dirty(*page) && !on_disk(&slot.inode, *page)).count() as u64 * PAGE
+    }
+
+    /// Notes that a file was read, if the last time that this was noted is older than its last
+    /// change or a day (relatime), and only where that needs no lock.
+    fn touch(&mut self, ino: InodeNo) {
+        let Some(slot) = self.state.inodes.get(&ino) else { return };
+        let inode = &slot.inode;
+        let (seen, changed) = (inode.atime, inode.mtime.max(inode.ctime));
+        let now = self.now();
+        let recent = seen > changed && now.seconds.saturating_sub(seen.seconds) < DAY;
+        if recent || self.fs.config.read_only || !self.is_held(ino.lock(), Mode::Exclusive) {
+            return;
+        }
+        if let Some(slot) = self.state.inodes.get_mut(&ino) {
+            slot.inode.atime = now;
+        }
+        self.state.inode_changed(ino);
     }
 
     /// The first and the last page of a write are in memory, or their old bytes do not matter.

@@ -1,5 +1,6 @@
 //! Looking: names, attributes, targets of symbolic links, opens.
 
+use blockstore::{Offset, PAGE};
 use bytes::Bytes;
 use lockservice::Mode;
 
@@ -8,8 +9,11 @@ use crate::{
     dir::check_name,
     error::Error,
     fs::Fs,
-    layout::inode::{Body, FileType},
-    tx::{After, Need},
+    layout::{
+        inode::{Body, FileType},
+        text::ROOM,
+    },
+    tx::After,
 };
 
 impl Fs {
@@ -71,12 +75,14 @@ impl Fs {
             if let Body::Target(target) = &inode.body {
                 return Ok(Bytes::copy_from_slice(target));
             }
-            let slot = &tx.state.inodes[&ino];
-            if slot.size == 0 {
-                return Ok(Bytes::new());
+            let (run, size) = (inode.run(0), inode.size as usize);
+            let Some(run) = run else { return Ok(Bytes::new()) };
+            let mut target = Vec::with_capacity(size);
+            for page in 0..size.div_ceil(ROOM) as u64 {
+                let at = Offset(run.address().0 + page * PAGE);
+                target.extend_from_slice(tx.text(at, ino.lock())?.text());
             }
-            let page = slot.data.get(0).ok_or(Need::Data(ino, 0, 1))?;
-            Ok(page.bytes.clone())
+            Ok(target.into())
         })
         .await
     }
@@ -97,21 +103,5 @@ impl Fs {
             Ok(())
         })
         .await
-    }
-
-    /// One open of `ino` ended.
-    pub fn release(&self, ino: InodeNo) {
-        let mut state = self.state.lock();
-        let Some(left) = state.opens.get_mut(&ino) else { return };
-        *left -= 1;
-        if *left > 0 {
-            return;
-        }
-        state.opens.remove(&ino);
-        if state.nameless.remove(&ino) {
-            state.orphans.insert(ino);
-            state.drop_data(ino);
-            self.signals.reap.notify_one();
-        }
     }
 }

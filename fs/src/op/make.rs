@@ -1,5 +1,6 @@
 //! Making: inodes under new names, and new names for old ones.
 
+use blockstore::{Offset, PAGE};
 use lockservice::Mode;
 
 use super::{PERMISSIONS, SETGID, type_of};
@@ -8,7 +9,12 @@ use crate::{
     dir::check_name,
     error::Error,
     fs::Fs,
-    layout::inode::{Body, FileType, Inode, SHORT_TARGET},
+    layout::{
+        geometry::RUNS,
+        inode::{Body, FileType, Inode, SHORT_TARGET},
+        text::{ROOM, TextPage},
+    },
+    state::Content,
     tx::{After, Stop, Tx},
 };
 
@@ -114,10 +120,10 @@ impl Tx<'_> {
         self.vacant(parent, name)?;
         let kind = type_of(node.kind);
         let directory = kind == FileType::Directory;
+        let new = self.inherit(parent, kind, node.mode & PERMISSIONS, caller.umask)?;
         let ino = self.take_inode()?;
         let (now, above) = (self.now(), self.inode(parent)?);
-        let mut inode =
-            Inode::new(kind.mode_bits() | (node.mode & PERMISSIONS), caller.uid, caller.gid);
+        let mut inode = Inode::new(kind.mode_bits() | new.mode, caller.uid, caller.gid);
         if above.mode & SETGID != 0 {
             inode.gid = above.gid;
             if directory {
@@ -134,7 +140,7 @@ impl Tx<'_> {
                 inode.size = node.target.len() as u64;
                 inode.body = Body::Target(node.target.as_ref().into());
             }
-            Kind::Symlink => self.after.push(After::Target(ino, node.target.clone())),
+            Kind::Symlink => self.long_target(ino, &mut inode, &node.target)?,
             Kind::File | Kind::Fifo | Kind::Socket => {}
         }
         self.insert(parent, name, ino, kind)?;
@@ -143,7 +149,28 @@ impl Tx<'_> {
             self.inode_mut(parent)?.links += 1;
         }
         self.fresh_inode(ino, inode)?;
+        if !new.xattrs.is_empty() {
+            self.set_xattrs(ino, &new.xattrs)?;
+        }
         Ok(ino)
+    }
+
+    /// The target of a symbolic link that does not fit in its inode: pages of its own, which are in
+    /// the log with its name.
+    fn long_target(&mut self, ino: InodeNo, inode: &mut Inode, target: &[u8]) -> Result<(), Stop> {
+        let pages: Vec<&[u8]> = target.chunks(ROOM).collect();
+        inode.first_class = pages.len().next_power_of_two().ilog2() as u8;
+        let run = self.take_run(inode.first_class)?;
+        for (page, part) in pages.iter().enumerate() {
+            let at = Offset(run.address().0 + page as u64 * PAGE);
+            self.fresh(at, ino.lock(), Content::Text(TextPage::of(part)));
+        }
+        let mut runs = Box::new([None; RUNS]);
+        runs[0] = Some(run);
+        inode.body = Body::Runs(runs);
+        inode.size = target.len() as u64;
+        inode.blocks = pages.len() as u64 * (PAGE / 512);
+        Ok(())
     }
 
     fn made(&mut self, ino: InodeNo, fs: &Fs) -> Result<Entry, Stop> {

@@ -6,8 +6,7 @@ use crate::{
     attributes::{InodeNo, Statfs},
     error::Error,
     fs::Fs,
-    layout::{dirpage::MAX_NAME, geometry::BITS, inode::FileType},
-    state::State,
+    layout::{dirpage::MAX_NAME, geometry::BITS},
 };
 
 impl Fs {
@@ -29,12 +28,6 @@ impl Fs {
     /// What went wrong with the disk.
     pub async fn fsyncdir(&self, _ino: InodeNo) -> Result<(), Error> {
         let deadline = self.world.clock.now() + self.config.patience;
-        // Nobody can sync a symbolic link itself, so a target too long for the inode goes with
-        // the directory.
-        let targets = self.state.lock().dirty_targets();
-        if !targets.is_empty() {
-            self.in_time(deadline, "the virtual disk", self.write_back(targets)).await?;
-        }
         self.in_time(deadline, "the log", self.push()).await
     }
 
@@ -45,6 +38,7 @@ impl Fs {
     pub fn told(&self, ino: InodeNo) -> Result<(), Error> {
         let mut state = self.state.lock();
         let failed = state.inodes.get_mut(&ino).and_then(|slot| slot.failed.take());
+        let failed = failed.or_else(|| state.untold.remove(&ino));
         failed.map_or(Ok(()), Err)
     }
 
@@ -74,16 +68,5 @@ impl Fs {
             free_inodes: inodes,
             name_max: MAX_NAME as u32,
         })
-    }
-}
-
-impl State {
-    /// Symbolic links whose targets are not on the disk.
-    fn dirty_targets(&self) -> Vec<InodeNo> {
-        let is_link = |ino: &InodeNo| {
-            let slot = self.inodes.get(ino);
-            slot.is_some_and(|slot| slot.inode.file_type() == Some(FileType::Symlink))
-        };
-        self.dirty.values().map(|(ino, _)| *ino).filter(is_link).collect()
     }
 }

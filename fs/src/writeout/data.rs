@@ -103,7 +103,7 @@ impl Fs {
     }
 
     /// The other end of [`Fs::claim`].
-    pub(super) fn release_claims(&self, inos: &[InodeNo], error: Option<&Error>) {
+    pub(crate) fn release_claims(&self, inos: &[InodeNo], error: Option<&Error>) {
         let now = self.world.clock.now();
         let mut state = self.state.lock();
         for ino in inos {

@@ -165,6 +165,7 @@ impl Fs {
             match &mut page.content {
                 Content::Directory(page) => page.set_version(version),
                 Content::Map(map) => map.set_version(version),
+                Content::Text(page) => page.set_version(version),
             }
             let bytes = page.content.bytes();
             changes.push(match page.base.take() {

@@ -46,6 +46,7 @@ impl Fs {
             if batch.is_empty() {
                 return Ok(());
             }
+            self.ask_sole(&batch).await?;
             let (claimed, losses) = self.losses(&batch).await?;
             let result = self.reap(&losses).await;
             self.release_claims(&claimed, None);
@@ -93,6 +94,11 @@ impl Fs {
             .filter(|run| run.use_() == Use::Data)
             .collect();
         self.push().await?;
+        if losses.iter().flat_map(|loss| &loss.runs).any(|(_, run)| run.use_() == Use::Metadata) {
+            // A recoverer must find no change of these pages in this mount's log once they are
+            // another's: it could be newer than what the other has in place.
+            self.write_home().await?;
+        }
         if !data.is_empty() {
             stream::iter(stretches(data).into_iter().map(Ok))
                 .try_for_each_concurrent(PARALLEL, |(at, length)| async move {
@@ -126,6 +132,11 @@ impl Tx<'_> {
             if self.state.opens.contains_key(&ino) {
                 self.state.orphans.remove(&ino);
                 self.state.nameless.insert(ino);
+                return Ok(None);
+            }
+            if !self.fs.is_sole(ino) {
+                self.state.orphans.remove(&ino);
+                self.state.elsewhere.insert(ino, self.fs.look_again());
                 return Ok(None);
             }
             self.state.drop_data(ino);

@@ -11,7 +11,7 @@ use lockservice::{Clerk, Locks, local::LocalLocks};
 use world::World;
 
 pub(crate) const ROOT: InodeNo = InodeNo::ROOT;
-pub(crate) const ME: Caller = Caller { uid: 1000, gid: 100 };
+pub(crate) const ME: Caller = Caller { uid: 1000, gid: 100, umask: 0 };
 
 /// A volume and its lock service.
 pub(crate) struct Volume {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const EIO: i32 = 5;
-const NOBODY: Caller = Caller { uid: 0, gid: 0 };
+const NOBODY: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 
 /// What an operation answered, as far as the model knows.
 #[derive(Clone, PartialEq, Eq, Debug)]

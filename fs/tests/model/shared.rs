@@ -10,7 +10,7 @@ use crate::{
     plan::Dice,
 };
 
-const NOBODY: Caller = Caller { uid: 0, gid: 0 };
+const NOBODY: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 const STEPS: u32 = 120;
 
 /// One mount and what it knows of its own names: (directory, name) to content.

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use fuse::{
     Attributes, Caller, DirEntry, Entry, Errno, FileSystem, Found, Ino, Kind, NewNode, OpenFlags,
-    Opened, RenameFlags, Result, SetAttributes, Space,
+    Opened, RenameFlags, Result, SetAttributes, Space, WriteHow,
 };
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -135,7 +135,7 @@ impl FileSystem for Tiny {
         let ino = {
             let mut nodes = self.nodes.lock();
             let ino = Ino(nodes.len() as u64 + 1);
-            nodes.insert(ino, node(ino, new.kind, new.mode));
+            nodes.insert(ino, node(ino, new.kind, new.mode & !new.umask));
             nodes.get_mut(&parent).ok_or(Errno::NOENT)?.names.insert(name.to_vec(), ino);
             ino
         };
@@ -223,13 +223,13 @@ impl FileSystem for Tiny {
         _handle: u64,
         offset: u64,
         bytes: Bytes,
-        append: bool,
+        how: WriteHow,
     ) -> Result<u64> {
         if bytes.starts_with(b"never") {
             std::future::pending::<()>().await;
         }
         self.with(ino, |node| {
-            let offset = if append { node.data.len() as u64 } else { offset };
+            let offset = if how.append { node.data.len() as u64 } else { offset };
             let end = offset as usize + bytes.len();
             node.data.resize(node.data.len().max(end), 0);
             node.data[offset as usize..end].copy_from_slice(&bytes);
