@@ -230,7 +230,20 @@ fn soak() -> Result<()> {
         run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
     }
     find_bugs(&[])?;
+    files()?;
     jobs()
+}
+
+/// The judgement of others on a mount, and the random tests of two mounts, at full count.
+fn files() -> Result<()> {
+    run(cargo(&["build", "--release", "--quiet", "--package", "plumeria-cli"]))?;
+    let mut oracles = Command::new(root().join("scripts/oracles"));
+    oracles.arg("1000000");
+    run(oracles)?;
+    let test = ["test", "--release", "--quiet", "--package", "plumeria-cli", "--test", "mounted"];
+    let mut mounted = cargo(&test);
+    mounted.arg("posix::").env("PLUMERIA_OPERATIONS", "200000");
+    run(mounted)
 }
 
 /// Splitting and scheduling of jobs at full count, the seven classic behaviours a hundred times, and the programs of

@@ -99,7 +99,7 @@ fn two_mounts_and_a_model_agree_on_one_file() {
     let options = || fs::File::options().read(true).write(true).to_owned();
     let mut files = [options().open(&paths[0]).unwrap(), options().open(&paths[1]).unwrap()];
     let mut model: Vec<u8> = Vec::new();
-    for step in 0..operations(1_500) {
+    for step in 0..operations(800) {
         let which = dice.below(2) as usize;
         let (at, length) = (dice.below(200_000), 1 + dice.below(20_000));
         let what = format!("seed {seed}, step {step}, mount {which}");
