@@ -63,11 +63,12 @@ const fn type_of(kind: Kind) -> FileType {
     }
 }
 
-fn attributes(ino: InodeNo, inode: &Inode, size: Option<u64>) -> Attributes {
+fn attributes(ino: InodeNo, inode: &Inode, memory: Option<(u64, u64)>) -> Attributes {
     let directory = inode.file_type() == Some(FileType::Directory);
     // What was written and is on no run yet counts as if it were.
-    let size = size.unwrap_or(inode.size);
-    let coming = size.div_ceil(4096).saturating_sub(inode.size.div_ceil(4096)) * 8;
+    let (size, dirty) = memory.unwrap_or((inode.size, 0));
+    let grown = size.div_ceil(4096).saturating_sub(inode.size.div_ceil(4096));
+    let coming = grown.min(dirty.div_ceil(4096)) * 8;
     Attributes {
         ino,
         generation: u64::from(inode.generation),
@@ -90,7 +91,8 @@ impl Tx<'_> {
     /// The attributes of `ino`, which must not be free.
     fn entry(&mut self, ino: InodeNo, valid_until: Time) -> Result<Entry, Stop> {
         self.live(ino)?;
-        let size = self.state.inodes.get(&ino).filter(|slot| slot.has_data()).map(|slot| slot.size);
+        let slot = self.state.inodes.get(&ino).filter(|slot| slot.has_data());
+        let size = slot.map(|slot| (slot.size, slot.data.dirty()));
         let inode = self.inode(ino)?;
         Ok(Entry { attributes: attributes(ino, inode, size), valid_until })
     }

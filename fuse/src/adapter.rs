@@ -479,7 +479,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
     ) {
         let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
         self.runner.run(async move { system.getxattr(Ino(ino.0), &name).await }, move |answer| {
-            reply_xattr(reply, answer.as_deref(), size)
+            reply_xattr(reply, answer.as_deref(), size);
         });
     }
 

@@ -160,7 +160,7 @@ impl FileSystem for Tiny {
         target: &[u8],
         caller: Caller,
     ) -> Result<Entry> {
-        let new = NewNode { kind: Kind::Symlink, mode: 0o777, rdev: 0, caller };
+        let new = NewNode { kind: Kind::Symlink, mode: 0o777, umask: 0, rdev: 0, caller };
         let entry = self.make(parent, name, new).await?;
         self.with(entry.attributes.ino, |node| {
             node.data = target.to_vec();
