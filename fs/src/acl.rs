@@ -36,7 +36,7 @@ impl Acl {
     /// [`Error::Invalid`] if it is none.
     pub(crate) fn decode(value: &[u8]) -> Result<Self, Error> {
         let (version, rest) = value.split_first_chunk::<4>().ok_or(Error::Invalid)?;
-        if u32::from_le_bytes(*version) != VERSION || rest.len() % 8 != 0 {
+        if u32::from_le_bytes(*version) != VERSION || !rest.len().is_multiple_of(8) {
             return Err(Error::Invalid);
         }
         let entries: Vec<Entry> = rest

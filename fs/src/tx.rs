@@ -82,6 +82,7 @@ impl From<Damaged> for Stop {
 }
 
 /// What happens besides when the attempt succeeds.
+#[derive(Clone, Copy)]
 pub(crate) enum After {
     /// An inode lost its last name.
     Nameless(InodeNo),

@@ -169,7 +169,7 @@ fn edges(from: u64, to: u64, size: u64) -> (Vec<(u64, usize, usize)>, std::ops::
         return (vec![(last, (from - start) as usize, (to - start) as usize)], first..first);
     }
     let mut parts = Vec::new();
-    if from % PAGE > 0 {
+    if !from.is_multiple_of(PAGE) {
         parts.push((from / PAGE, (from % PAGE) as usize, PAGE as usize));
     }
     if last * PAGE < to && to < size {
