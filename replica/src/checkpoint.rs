@@ -10,7 +10,10 @@
 use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -48,6 +51,8 @@ struct Inner {
     /// The one before, which the core may still ask for until it was told of the newer.
     previous: Mutex<Option<Current>>,
     incoming: Mutex<Option<Incoming>>,
+    /// The group has stopped: the files may be another host's by now.
+    closed: AtomicBool,
 }
 
 /// The checkpoint in use.
@@ -73,6 +78,7 @@ impl Files {
             current: Mutex::default(),
             previous: Mutex::default(),
             incoming: Mutex::default(),
+            closed: AtomicBool::new(false),
         }))
     }
 
@@ -122,6 +128,10 @@ impl Files {
     ) -> Result<Checkpoint, Error> {
         let path = self.path("making");
         let make = || {
+            // Not into a file that a host which was here before may still be writing.
+            if self.0.disk.exists(&path) {
+                self.0.disk.remove(&path)?;
+            }
             let file = self.0.disk.open(&path, OpenMode::Create)?;
             file.set_size(0)?;
             let mut out = Writer::new(file.clone());
@@ -137,9 +147,18 @@ impl Files {
         Ok(checkpoint)
     }
 
+    /// Nothing is put in use after this.
+    pub(crate) fn close(&self) {
+        let _current = self.0.current.lock();
+        self.0.closed.store(true, Ordering::Relaxed);
+    }
+
     /// Puts the file at `path` in use, unless a newer one is.
     fn adopt(&self, path: &Path, checkpoint: Checkpoint, file: Arc<dyn File>) -> Result<(), Error> {
         let mut current = self.0.current.lock();
+        if self.0.closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         if current.as_ref().is_some_and(|c| c.checkpoint.last.index >= checkpoint.last.index) {
             return Ok(());
         }

@@ -457,6 +457,7 @@ impl<M: StateMachine> Shared<M> {
         self.outgoing.lock().clear();
         self.transport.detach(self.config.group);
         self.runtime.detach(self.config.group);
+        self.files.close();
     }
 
     /// Why the host has stopped.
