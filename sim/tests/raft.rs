@@ -34,6 +34,12 @@ fn three_hundred_schedules_hold_every_invariant_and_make_progress() {
 }
 
 #[test]
+fn a_vote_that_is_told_when_a_newer_one_is_stored_already_is_no_violation() {
+    let seed = 12941;
+    assert!(run(seed, &Options::default()).is_ok());
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let options = Options { lines: Some(100_000), ..Options::default() };
     for seed in [1, 77, 4711] {

@@ -115,7 +115,16 @@ impl Disk {
         self.votes.get(&term) == Some(&candidate)
     }
 
-    /// Every vote that reached the disk, by term; the newest terms last.
+    /// A vote is told. One that no disk ever held stands as well, once a newer term is stored: the
+    /// member can never vote in its term again. Says whether it stands.
+    pub(super) fn tell_vote(&mut self, term: Term, candidate: MemberId) -> bool {
+        if self.hard.term > term {
+            self.votes.entry(term).or_insert(candidate);
+        }
+        self.voted(term, candidate)
+    }
+
+    /// Every vote that reached the disk or stands without that, by term; the newest terms last.
     #[must_use]
     pub fn votes(&self) -> &BTreeMap<Term, MemberId> {
         &self.votes

@@ -256,10 +256,10 @@ impl Member {
     }
 
     /// Notes what a message promises, and whether the disk stands behind it now.
-    fn promise(&self, message: &Message, seen: &mut Seen) {
+    fn promise(&mut self, message: &Message, seen: &mut Seen) {
         let (what, kept) = match &message.body {
             Body::VoteReply { granted: true } => {
-                ("a vote", self.disk.voted(message.term, message.to))
+                ("a vote", self.disk.tell_vote(message.term, message.to))
             }
             Body::AppendReply(reply) => match reply.outcome {
                 // What an older term's answer spoke of may have been replaced since.
