@@ -1,8 +1,8 @@
 //! Clerks on the stage: pure machines whose messages the transcript moves one by one.
 //!
-//! `clerk NAME..` · `want C SPAN MODE [wish SPAN] [try]` · `wish C N,N MODE` (a hint) · `send C [lost]` · `deliver C
-//! [N]` · `flushed C rN` · `unpin C pN` · `giveup C SPAN` · `forget C tN` · `reconnect C` · `stream C` (as it is,
-//! without listening again) · `knows C` · `time C SECONDS` · `tidy C SPAN SECONDS MOST` · `end C`.
+//! `clerk NAME..` ; `want C SPAN MODE [wish SPAN] [try]` ; `wish C N,N MODE` (a hint) ; `send C [lost]` ; `deliver C
+//! [N]` ; `flushed C rN` ; `unpin C pN` ; `giveup C SPAN` ; `forget C tN` ; `reconnect C` ; `stream C` (as it is,
+//! without listening again) ; `knows C` ; `time C SECONDS` ; `tidy C SPAN SECONDS MOST` ; `end C`.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -1,9 +1,9 @@
 //! A table on a stage, and sessions before it: the commands of a transcript.
 //!
-//! `open NAME.. [unable|replace]` · `get S SPAN MODE [wish SPAN] [try]` · `hint S N,N MODE` · `release S
-//! SPAN` · `downgrade S SPAN` · `cancel S TICKET` · `expire S` · `close S` · `recovered DEAD by S` · `listen
-//! S` · `deafen S` · `restart` · `held` · `waiting` · `again` (the last batch once more) · `create S PATH
-//! DATA [ephemeral] [sequential] [v=N]` · `set S PATH DATA [v=N]` · `delete S PATH [v=N]` · `read PATH` · `hear`.
+//! `open NAME.. [unable|replace]` ; `get S SPAN MODE [wish SPAN] [try]` ; `hint S N,N MODE` ; `release S
+//! SPAN` ; `downgrade S SPAN` ; `cancel S TICKET` ; `expire S` ; `close S` ; `recovered DEAD by S` ; `listen
+//! S` ; `deafen S` ; `restart` ; `held` ; `waiting` ; `again` (the last batch once more) ; `create S PATH
+//! DATA [ephemeral] [sequential] [v=N]` ; `set S PATH DATA [v=N]` ; `delete S PATH [v=N]` ; `read PATH` ; `hear`.
 //! Those for clerks are in `clerks`.
 
 use std::{collections::BTreeMap, time::Duration};

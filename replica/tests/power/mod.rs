@@ -98,7 +98,7 @@ impl PowerDisk {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            state % 3 == 0
+            state.is_multiple_of(3)
         };
         let mut names = self.0.names.lock();
         self.0.epoch.fetch_add(1, Ordering::SeqCst);
