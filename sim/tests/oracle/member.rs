@@ -1,0 +1,67 @@
+//! What a schedule may ask of a core, whichever it is, and what it may look at.
+//!
+//! Time is counted in ticks, each member's by itself, so that a schedule decides who stands when. Knows neither core.
+
+/// Ticks between two heartbeats.
+pub(crate) const HEARTBEAT: u64 = 3;
+/// Ticks for which a member that heard its leader votes for no other.
+pub(crate) const PATIENCE: u64 = 10;
+/// Ticks after which every election timeout is over.
+pub(crate) const TIMEOUT: u64 = 21;
+
+/// A change of the group by one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A new learner, at once.
+    Learner(u64),
+    /// A learner becomes a voter, by joint consensus.
+    Promote(u64),
+    /// A voter leaves, by joint consensus.
+    Remove(u64),
+}
+
+/// What an entry carries, as far as both cores can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Noop,
+    Command(u64),
+    Change,
+}
+
+/// A look at a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) leads: bool,
+    pub(crate) leader: Option<u64>,
+    pub(crate) term: u64,
+    pub(crate) commit: u64,
+    /// Term and content of each entry from index 1.
+    pub(crate) log: Vec<(u64, Word)>,
+    /// The commands that the state machine has seen.
+    pub(crate) applied: Vec<u64>,
+    pub(crate) voters: Vec<u64>,
+    pub(crate) learners: Vec<u64>,
+    pub(crate) joint: bool,
+}
+
+/// A member of a group, with its disk and its state machine.
+pub(crate) trait Core {
+    type Letter;
+
+    /// A new member of a group of these voters; one that joins later is not among them.
+    fn new(id: u64, voters: &[u64]) -> Self;
+    /// Stops without farewell and starts from its disk.
+    fn restart(&mut self);
+    /// A tick passes here. Only a leader does anything about it.
+    fn tick(&mut self);
+    /// The election timer runs out.
+    fn stand(&mut self);
+    /// A command arrives from a client.
+    fn propose(&mut self, command: u64);
+    fn change(&mut self, change: Change);
+    fn transfer(&mut self, to: u64);
+    fn take(&mut self, letter: Self::Letter);
+    /// Writes, syncs and applies what is to be; then what is to be sent, and to whom.
+    fn work(&mut self) -> Vec<(u64, Self::Letter)>;
+    fn view(&self) -> View;
+}
