@@ -15,7 +15,7 @@ pub struct Config {
     pub id: MemberId,
     /// The voting members with which the group began, this one included; the same on every one of them, for good. A
     /// member that joins later has an **empty** list and waits to be told. It counts only until the log or a checkpoint
-    /// says otherwise. One alone leads at once.
+    /// says otherwise: the first leader makes it the first entry. One alone leads at once.
     pub voters: Vec<MemberId>,
     /// The shortest election timeout. Also how long a member that heard its leader refuses to vote for another.
     pub election_min: Duration,

@@ -105,8 +105,13 @@ impl Node {
             beat: self.now + self.config.heartbeat,
             urgent: false,
         }));
-        // Until an entry of its own term is committed, a leader does not know what is (section 8).
-        self.log.append(Entry { index: first, term: self.hard.term, payload: Payload::Noop });
+        // Until an entry of its own term is committed, a leader does not know what is (section 8). The very first entry
+        // says who founded the group (thesis, 4.4), so that one who joins by the log alone learns it too.
+        let payload = match self.log.last().index {
+            Index::ZERO => Payload::Configuration(self.group.clone()),
+            _ => Payload::Noop,
+        };
+        self.log.append(Entry { index: first, term: self.hard.term, payload });
         self.regroup();
     }
 

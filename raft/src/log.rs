@@ -300,6 +300,9 @@ fn check(stored: &Stored, base: Position) -> Result<(), Error> {
     if stored.entries.first().is_some_and(|e| e.index > base.index.next()) {
         return Err(Error::Stored("entries are missing after the checkpoint"));
     }
+    if stored.checkpoint.as_ref().is_some_and(|c| c.configuration.check().is_err()) {
+        return Err(Error::Stored("the checkpoint does not say who belongs to the group"));
+    }
     if newest.max(base.term) > stored.hard.term {
         return Err(Error::Stored("the term is older than the log"));
     }

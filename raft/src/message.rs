@@ -38,7 +38,8 @@ impl Position {
 /// What an entry carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// The entry with which every leader begins its term; the state machine does not see it.
+    /// The entry with which a leader begins its term; the state machine does not see it. The first leader of all begins
+    /// with the configuration of the founders instead.
     Noop,
     /// A command of the state machine.
     Command(Bytes),

@@ -40,6 +40,12 @@ fn a_vote_that_is_told_when_a_newer_one_is_stored_already_is_no_violation() {
 }
 
 #[test]
+fn a_member_that_joined_by_the_log_alone_offers_a_checkpoint_that_names_the_founders() {
+    let seed = 13173;
+    assert!(run(seed, &Options::default()).is_ok());
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let options = Options { lines: Some(100_000), ..Options::default() };
     for seed in [1, 77, 4711] {

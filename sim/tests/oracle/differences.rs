@@ -3,7 +3,7 @@
 //! Everything else that a schedule does must come out equal; see `schedule`, which refers to these.
 
 use crate::group::{Group, Op};
-use crate::member::{Change, View};
+use crate::member::{Change, Core as _, View};
 use crate::ours::Ours;
 use crate::theirs::Theirs;
 
@@ -127,4 +127,17 @@ fn a_configuration_is_in_force_when_appended_in_ours_and_when_applied_in_the_ora
     assert_eq!(ours.leader, Some(2));
     assert_eq!(ours, theirs);
     assert_eq!(ours.learners, []);
+}
+
+/// In ours the first entry of a log says who founded the group, where the oracle has an empty one: its founders are part of
+/// no log, so a member that joins by the log alone must be told them (`theirs` does), and its checkpoints would otherwise
+/// name nobody.
+#[test]
+fn one_who_joins_by_the_log_learns_the_founders_from_it_in_ours() {
+    let ops = [Op::Lapse(1), Op::Beat(1), Op::Change(1, Change::Learner(4))];
+    let founding = Ours::new(4, &[1, 2, 3]).view();
+    assert_eq!(founding.voters, [], "told nothing");
+    let (ours, theirs) = after(&ops, 4);
+    assert_eq!(ours, theirs);
+    assert_eq!((ours.voters, ours.learners), (vec![1, 2, 3], vec![4]));
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::{
-    Config, Configuration, Effect, Entry, Event, HardState, MemberId, Message, Node, Payload,
-    Persist, Role, Stored, Ticket,
+    Config, Configuration, Effect, Entry, Event, HardState, Index, MemberId, Message, Node,
+    Payload, Persist, Role, Stored, Ticket,
 };
 
 use crate::member::{Change, Core, HEARTBEAT, PATIENCE, View, Word};
@@ -38,7 +38,7 @@ impl Ours {
                 Effect::Persist(persist) => self.persist(persist),
                 Effect::Send(message) => self.out.push(message),
                 Effect::Apply(entries) => {
-                    let words = entries.iter().map(|entry| word(&entry.payload));
+                    let words = entries.iter().map(word);
                     self.applied.extend(words.filter_map(|word| match word {
                         Word::Command(command) => Some(command),
                         _ => None,
@@ -148,7 +148,7 @@ impl Core for Ours {
             leader: status.leader.map(|id| id.0),
             term: status.term.0,
             commit: status.commit.0,
-            log: self.node.entries().map(|e| (e.term.0, word(&e.payload))).collect(),
+            log: self.node.entries().map(|e| (e.term.0, word(e))).collect(),
             applied: self.applied.clone(),
             voters: ids(&group.voters),
             learners: ids(&group.learners),
@@ -157,9 +157,11 @@ impl Core for Ours {
     }
 }
 
-fn word(payload: &Payload) -> Word {
-    match payload {
+fn word(entry: &Entry) -> Word {
+    match &entry.payload {
         Payload::Noop => Word::Noop,
+        // See `differences`: who founded the group, in place of the first leader's no-op.
+        Payload::Configuration(_) if entry.index == Index(1) => Word::Noop,
         Payload::Command(bytes) => Word::Command(u64::from_be_bytes(bytes[..].try_into().unwrap())),
         Payload::Configuration(_) => Word::Change,
     }
