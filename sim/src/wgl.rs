@@ -1,17 +1,19 @@
 //! A checker of linearizability: is there an order of the operations, each at one moment between its call and its
 //! return, in which a sequential object would have answered the same?
 //!
-//! The search is that of Wing and Gong (*Testing and Verifying Concurrent Objects*, 1993) with the undoing list and the
-//! memory of Lowe (*Testing for linearizability*, 2017): a pair of "what is placed" and "state" is never entered twice.
-//! Histories fall apart into one for each key, since linearizability is local. The object is a [`Model`]; this file knows
-//! nothing of where a history comes from.
+//! A search in the manner of Wing and Gong (*Testing and Verifying Concurrent Objects*, 1993), one operation placed after the
+//! other, with the memory of Lowe (*Testing for linearizability*, 2017): a pair of "what is placed" and "state" is never
+//! entered twice. Histories fall apart into one for each key, since linearizability is local. What makes it long are
+//! operations without an answer: each may have happened at any later time, or not at all. So
+//! - an answer that shows a state and changes none is placed as soon as it fits, and nothing else is tried there;
+//! - the memory also refuses a place that differs from a known one only in that more unanswered operations are spent;
+//! - places where few are spent come first, which is why the known ones are mostly those.
+//!
+//! The object is a [`Model`]; this file knows nothing of where a history comes from.
 
-mod list;
-
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
-
-use list::{End, List};
 
 /// A sequential object: what the operations should have done, had they come one after the other.
 pub trait Model {
@@ -38,6 +40,9 @@ pub trait Model {
         input: &Self::Input,
         output: Option<&Self::Output>,
     ) -> Option<Self::State>;
+
+    /// Whether this operation with this answer leaves every state in which it is possible as it is: a read, a refused swap.
+    fn observes(&self, input: &Self::Input, output: &Self::Output) -> bool;
 }
 
 /// How an operation ended. Moments are numbers that grow; their unit is the caller's.
@@ -114,33 +119,54 @@ pub fn check<M: Model>(
 
 /// A set of operations, by number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Placed(Vec<u64>);
+struct Set(Vec<u64>);
 
-impl Placed {
-    fn flip(&mut self, operation: usize) {
-        self.0[operation / 64] ^= 1 << (operation % 64);
+impl Set {
+    fn add(&mut self, operation: usize) {
+        self.0[operation / 64] |= 1 << (operation % 64);
+    }
+
+    fn has(&self, operation: usize) -> bool {
+        self.0[operation / 64] & (1 << (operation % 64)) != 0
+    }
+
+    fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(mine, others)| mine & !others == 0)
     }
 }
 
-/// A choice that can be undone.
-struct Choice<S> {
-    operation: usize,
-    before: S,
-    /// It was chosen that this unanswered operation never happened.
-    dropped: bool,
+/// A place in the search: what is placed, and the state after it.
+struct Node<S> {
+    /// What was placed last, and the node before that; the root has none.
+    from: Option<(usize, usize)>,
+    /// The answered operations that are placed.
+    placed: Set,
+    /// How many are not.
+    left: usize,
+    /// The unanswered operations that are placed.
+    spent: Set,
+    /// The latest call of what is placed: whatever ended before it can be placed no more.
+    latest: u64,
+    state: S,
 }
+
+/// What is looked at first: few unanswered operations spent, then few answered ones left, then what was found last.
+type Rank = (Reverse<u32>, Reverse<usize>, usize);
 
 /// The search on one key.
 struct Search<'a, M: Model> {
     model: &'a M,
+    /// In the order of their calls.
     operations: Vec<&'a Operation<M::Input, M::Output>>,
-    list: List,
-    state: M::State,
-    placed: Placed,
-    seen: BTreeSet<(Placed, M::State)>,
-    choices: Vec<Choice<M::State>>,
-    /// The longest order found, for the report.
-    longest: Vec<usize>,
+    nodes: Vec<Node<M::State>>,
+    /// Nodes to go on from.
+    open: BinaryHeap<Rank>,
+    /// By the answered operations placed and the state: the sets of unanswered ones that were spent on the way there.
+    seen: BTreeMap<(Set, M::State), Vec<Set>>,
     tried: u64,
 }
 
@@ -148,104 +174,137 @@ impl<'a, M: Model> Search<'a, M> {
     fn new(
         model: &'a M,
         key: &M::Key,
-        operations: Vec<&'a Operation<M::Input, M::Output>>,
+        mut operations: Vec<&'a Operation<M::Input, M::Output>>,
     ) -> Self {
-        let spans = operations.iter().map(|operation| {
-            let end = match &operation.outcome {
-                Outcome::Returned { at, .. } => Some(*at),
-                Outcome::Unknown { until } => *until,
-            };
-            (operation.called, end)
-        });
-        Self {
-            list: List::new(spans),
+        operations.sort_by_key(|operation| operation.called);
+        let answered = |o: &&&Operation<_, _>| matches!(o.outcome, Outcome::Returned { .. });
+        let none = Set(vec![0; operations.len().div_ceil(64)]);
+        let root = Node {
+            from: None,
+            placed: none.clone(),
+            left: operations.iter().filter(answered).count(),
+            spent: none,
+            latest: 0,
             state: model.initial(key),
-            placed: Placed(vec![0; operations.len().div_ceil(64)]),
-            seen: BTreeSet::new(),
-            choices: Vec::new(),
-            longest: Vec::new(),
-            tried: 0,
+        };
+        Self {
             model,
             operations,
+            open: BinaryHeap::from([(Reverse(0), Reverse(root.left), 0)]),
+            nodes: vec![root],
+            seen: BTreeMap::new(),
+            tried: 0,
         }
     }
 
     /// Whether an order exists; `None` if the budget was too small.
     fn run(&mut self, budget: u64) -> Option<bool> {
-        let mut at = self.list.first();
-        // What never ends need not be placed.
-        while self.list.open() > 0 {
-            if self.tried > budget {
-                return None;
+        while let Some((_, Reverse(left), node)) = self.open.pop() {
+            if left == 0 {
+                return Some(true);
             }
-            at = match self.list.end(at) {
-                End::Call(operation) => {
-                    let Operation { input, outcome, .. } = self.operations[operation];
-                    let output = match outcome {
-                        Outcome::Returned { output, .. } => Some(output),
-                        Outcome::Unknown { .. } => None,
-                    };
-                    let next = self.model.step(&self.state, input, output);
-                    if next.is_some_and(|next| self.choose(operation, next, false)) {
-                        self.list.first()
-                    } else {
-                        self.list.after(at)
-                    }
+            for (operation, next) in self.candidates(&self.nodes[node]) {
+                if self.tried >= budget {
+                    return None;
                 }
-                End::Return(operation) => {
-                    let outcome = &self.operations[operation].outcome;
-                    let optional = matches!(outcome, Outcome::Unknown { .. });
-                    let state = self.state.clone();
-                    if optional && self.choose(operation, state, true) {
-                        self.list.first()
-                    } else {
-                        match self.undo() {
-                            Some(at) => at,
-                            None => return Some(false),
-                        }
-                    }
-                }
-            };
+                self.place(node, operation, next);
+            }
         }
-        Some(true)
+        Some(false)
     }
 
-    /// Places an operation next, unless that leads where the search has been.
-    fn choose(&mut self, operation: usize, next: M::State, dropped: bool) -> bool {
+    /// The first end of what must still be placed after a node, and of what can be.
+    fn ends(&self, node: &Node<M::State>) -> (u64, u64) {
+        let (mut must, mut can) = (u64::MAX, u64::MAX);
+        for (number, operation) in self.operations.iter().enumerate() {
+            match operation.outcome {
+                Outcome::Returned { at, .. } if !node.placed.has(number) => must = must.min(at),
+                Outcome::Unknown { until: Some(until) }
+                    if until >= node.latest && !node.spent.has(number) =>
+                {
+                    can = can.min(until);
+                }
+                _ => {}
+            }
+        }
+        (must, can.min(must))
+    }
+
+    /// What may be placed after a node, and the state after it.
+    fn candidates(&self, node: &Node<M::State>) -> Vec<(usize, M::State)> {
+        let (must, can) = self.ends(node);
+        let mut candidates = Vec::new();
+        for (number, operation) in self.operations.iter().enumerate() {
+            let Operation { called, input, outcome, .. } = operation;
+            if *called > must {
+                break;
+            } else if node.placed.has(number) || node.spent.has(number) {
+                continue;
+            }
+            match outcome {
+                Outcome::Returned { output, .. } => {
+                    let next = self.model.step(&node.state, input, Some(output));
+                    let Some(next) = next else { continue };
+                    if *called <= can && self.model.observes(input, output) {
+                        // It fits here and changes nothing, so whatever order there is, it may as well come first.
+                        return vec![(number, next)];
+                    }
+                    candidates.push((number, next));
+                }
+                Outcome::Unknown { until } => {
+                    let next = self.model.step(&node.state, input, None);
+                    // What changes nothing and answers nobody can be left out.
+                    let next = next.filter(|next| *next != node.state);
+                    let runs = until.is_none_or(|until| until >= node.latest);
+                    candidates.extend(next.filter(|_| runs).map(|next| (number, next)));
+                }
+            }
+        }
+        candidates
+    }
+
+    /// Places an operation after a node, unless that leads where the search has been.
+    fn place(&mut self, after: usize, operation: usize, state: M::State) {
         self.tried += 1;
-        self.placed.flip(operation);
-        if !self.seen.insert((self.placed.clone(), next.clone())) {
-            self.placed.flip(operation);
-            return false;
+        let before = &self.nodes[after];
+        let (mut placed, mut spent, mut left) =
+            (before.placed.clone(), before.spent.clone(), before.left);
+        match self.operations[operation].outcome {
+            Outcome::Returned { .. } => {
+                placed.add(operation);
+                left -= 1;
+            }
+            Outcome::Unknown { .. } => spent.add(operation),
         }
-        let before = std::mem::replace(&mut self.state, next);
-        self.choices.push(Choice { operation, before, dropped });
-        self.list.lift(operation);
-        if self.choices.len() > self.longest.len() {
-            self.longest = self.choices.iter().map(|c| c.operation).collect();
+        let latest = before.latest.max(self.operations[operation].called);
+        // Whatever can be done from here could be done from a node that differs only in having spent less.
+        let known = self.seen.entry((placed.clone(), state.clone())).or_default();
+        if known.iter().any(|known| known.is_within(&spent)) {
+            return;
         }
-        true
+        known.retain(|known| !spent.is_within(known));
+        known.push(spent.clone());
+        self.open.push((Reverse(spent.count()), Reverse(left), self.nodes.len()));
+        let from = Some((operation, after));
+        self.nodes.push(Node { from, placed, left, spent, latest, state });
     }
 
-    /// Takes the last placement back; where to go on, or `None` if there is nothing left to try.
-    fn undo(&mut self) -> Option<usize> {
-        loop {
-            let Choice { operation, before, dropped } = self.choices.pop()?;
-            self.state = before;
-            self.placed.flip(operation);
-            let call = self.list.put_back(operation);
-            // Dropping was the last thing to be tried there.
-            if !dropped {
-                return Some(self.list.after(call));
-            }
-        }
+    /// The longest order that was found.
+    fn longest(&self) -> Vec<usize> {
+        let last = self.nodes.iter().min_by_key(|node| node.left);
+        let before = |node: &&Node<M::State>| Some(&self.nodes[node.from?.1]);
+        let nodes = std::iter::successors(last, before);
+        let mut order: Vec<usize> = nodes.filter_map(|node| Some(node.from?.0)).collect();
+        order.reverse();
+        order
     }
 
     fn report(&self, key: &M::Key) -> String {
         let mut lines = vec![format!("no order of the operations on {key:?} explains all answers")];
         let mut state = self.model.initial(key);
         lines.push(format!("  the longest that was found, from {state:?}:"));
-        for number in &self.longest {
+        let longest = self.longest();
+        for number in &longest {
             let operation = self.operations[*number];
             let output = match &operation.outcome {
                 Outcome::Returned { output, .. } => Some(output),
@@ -258,7 +317,7 @@ impl<'a, M: Model> Search<'a, M> {
         }
         lines.push("  what could not follow:".to_owned());
         for (number, operation) in self.operations.iter().enumerate() {
-            if !self.longest.contains(&number) {
+            if !longest.contains(&number) {
                 lines.push(format!("    {operation:?}"));
             }
         }

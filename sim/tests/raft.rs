@@ -46,6 +46,12 @@ fn a_member_that_joined_by_the_log_alone_offers_a_checkpoint_that_names_the_foun
 }
 
 #[test]
+fn a_history_with_many_lost_answers_is_judged_and_not_given_up() {
+    let seed = 64570;
+    assert!(run(seed, &Options::default()).is_ok());
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let options = Options { lines: Some(100_000), ..Options::default() };
     for seed in [1, 77, 4711] {

@@ -46,4 +46,8 @@ impl Model for Store {
         };
         output.is_none_or(|o| *o == right).then_some(next)
     }
+
+    fn observes(&self, input: &Self::Input, output: &Reply) -> bool {
+        matches!((&input.1, output), (Request::Get, _) | (Request::Cas(..), Reply::Swapped(false)))
+    }
 }
