@@ -41,6 +41,23 @@ fn a_follower_whose_answers_are_lost_still_learns_what_is_committed_from_ours() 
     assert_eq!((theirs.commit, theirs.applied), (1, vec![]));
 }
 
+/// In the oracle a candidate tells how far it has committed, and who is asked for a vote takes that for its own if its log
+/// agrees. In ours only a leader tells it (figure 2); one whose answers the leader does not hear waits for the next one.
+#[test]
+fn candidates_tell_what_is_committed_in_the_oracle_only() {
+    let ops = [
+        Op::Lapse(1),
+        Op::Beat(1),
+        Op::Cut(vec![(3, 2)]),
+        Op::Transfer(1, 2),
+        Op::Beat(2),
+        Op::Stand(vec![1, 3]),
+    ];
+    let (ours, theirs) = after(&ops, 3);
+    assert_eq!(ours.log, theirs.log);
+    assert_eq!((ours.commit, theirs.commit), (1, 2));
+}
+
 /// The oracle stores its commit index with term and vote. Ours does not: it is not part of the persistent state of
 /// section 5.2 (figure 2), saves a write, and a leader tells it with its first message. The state machine begins at its
 /// checkpoint in any case.
@@ -140,4 +157,20 @@ fn one_who_joins_by_the_log_learns_the_founders_from_it_in_ours() {
     let (ours, theirs) = after(&ops, 4);
     assert_eq!(ours, theirs);
     assert_eq!((ours.voters, ours.learners), (vec![1, 2, 3], vec![4]));
+}
+
+/// A leader that took itself out of the group hands over in ours as soon as that is committed: it tells the voter that has
+/// most of the log to campaign, and leads no more. In the oracle it stays the leader of a group to which it does not belong,
+/// until its driver stops it, and then the group waits for a timeout.
+#[test]
+fn a_leader_that_removed_itself_hands_over_in_ours_and_stays_in_the_oracle() {
+    let ops = [Op::Lapse(1), Op::Beat(1), Op::Change(1, Change::Remove(1))];
+    let both = [after(&ops, 2), after(&ops, 3)];
+    let ours: Vec<_> = both.iter().filter(|(ours, _)| ours.leads).collect();
+    assert_eq!(ours.len(), 1, "one of the others leads");
+    for (ours, theirs) in &both {
+        assert_eq!((&ours.voters, ours.term), (&vec![2, 3], 2));
+        assert_eq!((theirs.leads, theirs.leader, theirs.term), (false, Some(1), 1));
+        assert_eq!(theirs.voters, [2, 3]);
+    }
 }

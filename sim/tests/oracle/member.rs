@@ -42,6 +42,8 @@ pub(crate) struct View {
     pub(crate) voters: Vec<u64>,
     pub(crate) learners: Vec<u64>,
     pub(crate) joint: bool,
+    /// Reads that were answered here: which, and the index that the state machine had to reach.
+    pub(crate) reads: Vec<(u64, u64)>,
 }
 
 /// A member of a group, with its disk and its state machine.
@@ -58,6 +60,8 @@ pub(crate) trait Core {
     fn stand(&mut self);
     /// A command arrives from a client.
     fn propose(&mut self, command: u64);
+    /// A client wants to read here, proven by a round.
+    fn read(&mut self, number: u64);
     fn change(&mut self, change: Change);
     fn transfer(&mut self, to: u64);
     fn take(&mut self, letter: Self::Letter);

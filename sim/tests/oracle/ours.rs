@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft::{
     Config, Configuration, Effect, Entry, Event, HardState, Index, MemberId, Message, Node,
-    Payload, Persist, Role, Stored, Ticket,
+    Payload, Persist, ReadMode, Role, Stored, Ticket,
 };
 
 use crate::member::{Change, Core, HEARTBEAT, PATIENCE, View, Word};
@@ -22,6 +22,7 @@ pub(crate) struct Ours {
     hard: HardState,
     entries: Vec<Entry>,
     applied: Vec<u64>,
+    reads: Vec<(u64, u64)>,
     out: Vec<Message>,
 }
 
@@ -44,6 +45,7 @@ impl Ours {
                         _ => None,
                     }));
                 }
+                Effect::ReadReady { ticket, index } => self.reads.push((ticket.0, index.0)),
                 Effect::Halted(why) => panic!("halted: {why}"),
                 _ => {}
             }
@@ -84,6 +86,7 @@ impl Core for Ours {
             hard: HardState::default(),
             entries: Vec::new(),
             applied: Vec::new(),
+            reads: Vec::new(),
             out: Vec::new(),
         };
         new.handle(Event::Wake);
@@ -112,6 +115,10 @@ impl Core for Ours {
     fn propose(&mut self, command: u64) {
         let bytes = Bytes::copy_from_slice(&command.to_be_bytes());
         self.handle(Event::Propose { ticket: Ticket(command), command: bytes });
+    }
+
+    fn read(&mut self, number: u64) {
+        self.handle(Event::Read { ticket: Ticket(number), mode: ReadMode::Quorum });
     }
 
     fn change(&mut self, change: Change) {
@@ -153,6 +160,7 @@ impl Core for Ours {
             voters: ids(&group.voters),
             learners: ids(&group.learners),
             joint: group.is_joint(),
+            reads: self.reads.clone(),
         }
     }
 }

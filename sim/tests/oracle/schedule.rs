@@ -25,6 +25,8 @@ pub(crate) struct Tally {
     pub(crate) lonely: u64,
     pub(crate) transferred: u64,
     pub(crate) changed: u64,
+    /// Reads that were answered, at leaders and at others.
+    pub(crate) read: [u64; 2],
     /// Candidates that were refused, by both.
     pub(crate) refused: u64,
 }
@@ -39,6 +41,8 @@ impl Tally {
         self.lonely += other.lonely;
         self.transferred += other.transferred;
         self.changed += other.changed;
+        self.read[0] += other.read[0];
+        self.read[1] += other.read[1];
         self.refused += other.refused;
     }
 }
@@ -129,6 +133,7 @@ impl Pair {
                 (to != leader).then_some(Op::Transfer(leader, to))?
             }
             86..92 => self.change(dice)?,
+            92..96 => self.read(dice)?,
             _ => Op::Pass,
         };
         match &op {
@@ -141,6 +146,14 @@ impl Pair {
     fn command(&mut self) -> u64 {
         self.commands += 1;
         self.commands
+    }
+
+    /// A read at a member that hears the leader and is heard by it.
+    fn read(&mut self, dice: &mut Dice) -> Option<Op> {
+        let (leader, view) = self.leader()?;
+        let near = |id: &u64| *id == leader || self.ours.linked(leader, *id);
+        let near: Vec<u64> = view.voters.iter().copied().filter(near).collect();
+        Some(Op::Read(near[dice.pick(near.len())], self.command()))
     }
 
     /// A change of the group, if all members are there to take it.
@@ -209,6 +222,9 @@ impl Pair {
         match op {
             Op::Transfer(_, to) => tally.transferred += u64::from(after[to].leads),
             Op::Change(..) => tally.changed += 1,
+            Op::Read(at, number) if after[at].reads.iter().any(|(read, _)| read == number) => {
+                tally.read[usize::from(!after[at].leads)] += 1;
+            }
             Op::Stand(ids) | Op::Propose(_, ids) if matches!(op, Op::Stand(_)) => {
                 tally.refused += u64::from(ids.iter().all(|id| !after[id].leads));
             }
@@ -239,15 +255,16 @@ impl Pair {
                 return differ("term");
             } else if our.log != their.log {
                 return differ("log");
+            } else if our.reads != their.reads {
+                return differ("answered reads");
             } else if near && our.leader != their.leader {
                 return differ("whom it follows");
             } else if self.fresh.contains(id) || self.unheard.contains(id) {
-                // See `differences`: after a restart ours learns anew what is committed, and it learns more from a leader
-                // who does not hear it.
-                let (less, more) = (our.commit < their.commit, our.commit > their.commit);
+                // See `differences`: after a restart ours learns anew what is committed; from a leader who does not hear
+                // it ours may learn more, and from candidates the other.
+                let more = our.commit > their.commit;
                 let both = our.applied.len().min(their.applied.len());
-                if (less && !self.fresh.contains(id))
-                    || (more && !self.unheard.contains(id))
+                if (more && !self.unheard.contains(id))
                     || our.applied[..both] != their.applied[..both]
                 {
                     return differ("commit of one that was restarted or is not heard");

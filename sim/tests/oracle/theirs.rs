@@ -20,6 +20,9 @@ pub(crate) struct Theirs {
     at: u64,
     applied: Vec<u64>,
     group: ConfState,
+    /// Reads that wait for the state machine, and those that were answered.
+    waiting: Vec<(u64, u64)>,
+    reads: Vec<(u64, u64)>,
 }
 
 impl Theirs {
@@ -64,11 +67,13 @@ impl Core for Theirs {
         let group = ConfState::from((voters.to_vec(), Vec::new()));
         let store = MemStorage::new_with_conf_state(group.clone());
         let node = Self::node(id, 0, &store);
-        Self { id, store, node, at: 0, applied: Vec::new(), group }
+        let (waiting, reads) = (Vec::new(), Vec::new());
+        Self { id, store, node, at: 0, applied: Vec::new(), group, waiting, reads }
     }
 
     fn restart(&mut self) {
         self.node = Self::node(self.id, self.at, &self.store);
+        self.waiting.clear();
     }
 
     fn tick(&mut self) {
@@ -82,6 +87,10 @@ impl Core for Theirs {
     fn propose(&mut self, command: u64) {
         // Refused where no leader is known, or while leadership is handed on.
         let _ = self.node.propose(Vec::new(), command.to_be_bytes().to_vec());
+    }
+
+    fn read(&mut self, number: u64) {
+        self.node.read_index(number.to_be_bytes().to_vec());
     }
 
     fn change(&mut self, change: Change) {
@@ -109,6 +118,9 @@ impl Core for Theirs {
             let mut ready = self.node.ready();
             assert!(ready.snapshot().is_empty(), "no checkpoint is ever taken here");
             out.extend(ready.take_messages());
+            self.waiting.extend(ready.take_read_states().iter().map(|state| {
+                (u64::from_be_bytes(state.request_ctx[..].try_into().unwrap()), state.index)
+            }));
             self.apply(ready.take_committed_entries());
             self.store.wl().append(ready.entries()).unwrap();
             if let Some(hard) = ready.hs() {
@@ -123,6 +135,8 @@ impl Core for Theirs {
             self.apply(light.take_committed_entries());
             self.node.advance_apply();
         }
+        let at = self.at;
+        self.reads.extend(self.waiting.extract_if(.., |(_, index)| *index <= at));
         out.into_iter().map(|message| (message.to, message)).collect()
     }
 
@@ -143,6 +157,7 @@ impl Core for Theirs {
             voters: sorted(self.group.get_voters()),
             learners: sorted(self.group.get_learners()),
             joint: !self.group.get_voters_outgoing().is_empty(),
+            reads: self.reads.clone(),
         }
     }
 }
