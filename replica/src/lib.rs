@@ -32,6 +32,7 @@ mod driver;
 mod error;
 mod founding;
 mod host;
+mod line;
 mod local;
 mod log;
 mod look;

@@ -1,24 +1,23 @@
 //! Messages between the nodes of different processes: one gRPC stream from each node to each
-//! other, for all groups; what waits together travels together. Queues are bounded and drop when
-//! full. What messages say is the raft room's business.
+//! other, for all groups; what waits together travels together (see `line`). What messages say is the
+//! raft room's business.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::{StreamExt, future::BoxFuture};
 use parking_lot::Mutex;
-use raft::{Message, codec};
-use tokio::sync::mpsc;
+use raft::{Body, Message, codec};
 use tonic::{Request, Response, Status, Streaming};
 use wire::{Identity, NodeId, Role};
 use world::{Address, Task, Time, World};
 
 use crate::{
     config::{GroupId, node},
+    line::{Line, Together},
     look::{self, failed},
     transport::{Inbox, Transport},
 };
@@ -43,11 +42,6 @@ use proto::{
 /// What [`wire::Server`] is given to receive messages of other nodes.
 pub type PeersService = PeersServer<Arrivals>;
 
-/// Messages that may wait for one peer.
-const WAITING: usize = 4096;
-/// Messages, and bytes of them, that travel together.
-const TOGETHER: usize = 512;
-const TOGETHER_BYTES: usize = 1 << 20;
 /// The pause before a peer that could not be reached is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -61,12 +55,13 @@ pub struct Mesh {
 
 struct Peer {
     address: Address,
-    sender: mpsc::Sender<Envelope>,
+    line: Arc<Line>,
     task: Option<Task>,
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        self.line.close();
         if let Some(task) = &self.task {
             task.abort();
         }
@@ -95,13 +90,13 @@ impl Mesh {
         if peers.get(&peer).is_some_and(|known| known.address == *address) {
             return;
         }
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let line = Arc::new(Line::default());
         let task = (peer != self.me.node).then(|| {
             let client = PeersClient::new(wire::channel(&self.world, self.me, address));
-            let work = deliver(self.world.clone(), peer, wire::limits!(client), receiver);
+            let work = deliver(self.world.clone(), peer, wire::limits!(client), line.clone());
             self.world.spawn("raft stream", work)
         });
-        peers.insert(peer, Peer { address: address.clone(), sender, task });
+        peers.insert(peer, Peer { address: address.clone(), line, task });
     }
 
     /// The service that receives; add it to the node's [`wire::Server`].
@@ -117,8 +112,7 @@ impl Transport for Mesh {
     fn send(&self, group: GroupId, to: NodeId, message: Message) {
         if let Some(peer) = self.peers.lock().get(&to) {
             let envelope = Envelope { group: group.0, message: codec::encode(&message) };
-            // Full: lost, which the protocol bears.
-            let _ = peer.sender.try_send(envelope);
+            peer.line.send(envelope, can_wait(&message));
         }
     }
 
@@ -157,23 +151,32 @@ impl Transport for Mesh {
     }
 }
 
+/// Whether a message may leave a moment later than others that are sent after it: what carries an entry may not, since the
+/// other side would miss it.
+fn can_wait(message: &Message) -> bool {
+    match &message.body {
+        Body::Append(append) => append.entries.is_empty(),
+        Body::AppendReply(_) => true,
+        _ => false,
+    }
+}
+
 /// Keeps a stream to one peer open and feeds it.
 async fn deliver(
     world: World,
     peer: NodeId,
     mut client: PeersClient<wire::Channel>,
-    receiver: mpsc::Receiver<Envelope>,
+    line: Arc<Line>,
 ) {
-    let receiver = Arc::new(Mutex::new(receiver));
     let mut reachable = true;
     loop {
         // What waited while the peer was away is old news.
-        while receiver.lock().try_recv().is_ok() {}
-        let source = receiver.clone();
-        let stream = futures_util::stream::poll_fn(move |context| parcel(&source, context));
+        line.clear();
+        let source = line.clone();
+        let stream = futures_util::stream::poll_fn(move |context| source.poll(context));
         let ended = client.deliver(Request::new(stream)).await;
         let reason = match ended {
-            Ok(_) if receiver.lock().is_closed() => return,
+            Ok(_) if line.is_closed() => return,
             Ok(_) => "the peer ended the stream".to_owned(),
             Err(status) => wire::Error::from(status).to_string(),
         };
@@ -182,27 +185,6 @@ async fn deliver(
         }
         world.clock.sleep(PAUSE).await;
     }
-}
-
-/// What waits, together.
-fn parcel(
-    source: &Mutex<mpsc::Receiver<Envelope>>,
-    context: &mut Context<'_>,
-) -> Poll<Option<Parcel>> {
-    let mut receiver = source.lock();
-    let first = match receiver.poll_recv(context) {
-        Poll::Ready(Some(first)) => first,
-        Poll::Ready(None) => return Poll::Ready(None),
-        Poll::Pending => return Poll::Pending,
-    };
-    let mut bytes = first.message.len();
-    let mut envelopes = vec![first];
-    while envelopes.len() < TOGETHER && bytes < TOGETHER_BYTES {
-        let Ok(envelope) = receiver.try_recv() else { break };
-        bytes += envelope.message.len();
-        envelopes.push(envelope);
-    }
-    Poll::Ready(Some(Parcel { envelopes }))
 }
 
 /// Hands what arrives to the groups of this node.
@@ -247,9 +229,9 @@ impl Peers for Arrivals {
             .ok_or_else(|| Status::permission_denied("only coordinators send these messages"))?;
         let mut stream = request.into_inner();
         while let Some(parcel) = stream.next().await {
-            for envelope in parcel?.envelopes {
-                self.deliver_one(peer, envelope)?;
-            }
+            let envelopes = parcel?.envelopes;
+            let _answers = Together::begin();
+            envelopes.into_iter().try_for_each(|envelope| self.deliver_one(peer, envelope))?;
         }
         Ok(Response::new(Delivered {}))
     }

@@ -26,6 +26,7 @@ use crate::{
     checkpoint::Files,
     config::GroupId,
     error::Error,
+    line::Together,
     log::{Log, Owner, Recovered},
 };
 
@@ -376,6 +377,7 @@ impl Inner {
             let sooner = std::pin::pin!(self.sooner.notified());
             futures_util::future::select(sleep, sooner).await;
             let now = self.world.clock.now();
+            let _beat = Together::begin();
             for member in self.due(now) {
                 member.wake();
             }
