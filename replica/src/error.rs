@@ -97,5 +97,6 @@ impl Error {
 }
 
 /// The remedy for a node whose disk cannot be trusted.
-pub(crate) const REBUILD: &str = "a node must not take part with a hole in its memory: with others \
-                                  in the group it is rebuilt by them, alone it needs a backup";
+pub(crate) const REBUILD: &str = "a node must not take part with a hole in its memory: in a group of \
+                                  three or more voters it is rebuilt by the others; one of two, or one \
+                                  alone, needs a copy of its directory from before";

@@ -12,7 +12,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use raft::{Configuration, Event, Index, Node, ReadMode, Stored, Term};
+use raft::{Configuration, Event, Index, Node, ReadMode, Stored};
 use tokio::sync::{oneshot, watch};
 use wire::NodeId;
 use world::{Time, World};
@@ -111,7 +111,7 @@ impl<M: StateMachine> Host<M> {
         let refused =
             |error: raft::Error| Error::Refused(format!("{}: {error}", config.dir.display()));
         let settings = config.raft(&opened.voters);
-        let blank = opened.is_blank();
+        let rebuilding = opened.stored.hard.rebuilding;
         let node = Node::new(settings, world.dice.roll(), opened.stored).map_err(refused)?;
         let shared = Arc::new_cyclic(|itself: &Weak<Shared<M>>| {
             let group: Weak<dyn Member> = itself.clone();
@@ -137,7 +137,7 @@ impl<M: StateMachine> Host<M> {
         });
         shared.reached(&shared.machine.lock());
         transport.attach(shared.config.group, Arc::new(Arrivals(Arc::downgrade(&shared))));
-        if blank {
+        if rebuilding {
             let asks = founding::run(world.clone(), Arc::downgrade(&shared), opened.voters);
             world.spawn("raft founding", asks);
         }
@@ -340,15 +340,6 @@ struct Opened {
     voters: Vec<NodeId>,
 }
 
-impl Opened {
-    /// Whether nothing is stored, and this node is to take part when the others say so.
-    fn is_blank(&self) -> bool {
-        let Stored { hard, checkpoint, entries, .. } = &self.stored;
-        let nothing = hard.term == Term::ZERO && checkpoint.is_none() && entries.is_empty();
-        hard.rebuilding && nothing && !self.voters.is_empty()
-    }
-}
-
 /// Reads what is stored of a group, and brings it into a state that can be gone on from.
 async fn open_group(
     world: &World,
@@ -385,8 +376,8 @@ async fn open_group(
         (hard, entries) = (raft::HardState { rebuilding: true, ..hard }, Vec::new());
     }
     let voters = founded.clone().unwrap_or_else(|| config.founders());
-    if founded.is_none() && voters.len() > 1 {
-        // Perhaps the first start of all, perhaps a node that was emptied: see `founding`.
+    if founded.is_none() && voters.len() != 1 {
+        // Perhaps the first start of all or a node that joins, perhaps one that was emptied: see `founding`.
         hard.rebuilding = true;
     }
     if founded.is_none() || damaged.is_some() {

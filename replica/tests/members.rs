@@ -136,6 +136,15 @@ async fn harmed(harm: impl FnOnce(&std::path::Path)) -> (Cluster, NodeId) {
     (cluster, victim)
 }
 
+/// Damages the middle of the log.
+fn spoil_log(dir: &std::path::Path) {
+    let path = dir.join("log-0000000000000000");
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end / 2] ^= 1;
+    fs::write(&path, bytes).unwrap();
+}
+
 async fn is_rebuilt(mut cluster: Cluster, victim: NodeId) {
     assert!(cluster.host(victim).status().rebuilding, "it may not vote yet");
     cluster.local.as_ref().unwrap().heal(victim);
@@ -157,14 +166,7 @@ async fn is_rebuilt(mut cluster: Cluster, victim: NodeId) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_with_a_damaged_log_is_rebuilt_by_its_peers() {
-    let (cluster, victim) = harmed(|dir| {
-        let path = dir.join("log-0000000000000000");
-        let mut bytes = fs::read(&path).unwrap();
-        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-        bytes[end / 2] ^= 1;
-        fs::write(&path, bytes).unwrap();
-    })
-    .await;
+    let (cluster, victim) = harmed(spoil_log).await;
     assert!(
         cluster.path(victim).join("damaged-0/log-0000000000000000").exists(),
         "kept to look at"
@@ -231,4 +233,45 @@ async fn emptied_nodes_do_not_form_a_group_that_forgot_everything() {
         assert!(status.rebuilding && status.leader.is_none(), "{status:?}");
     }
     assert!(!cluster.host(leader).status().role.leads());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_voters_that_lost_its_disk_says_that_nobody_can_rebuild_it() {
+    for harm in [spoil_log, |dir: &std::path::Path| fs::remove_dir_all(dir).unwrap()] {
+        let mut cluster = Cluster::local(2).await;
+        for _ in 0..20 {
+            cluster.add(1).await;
+        }
+        let victim = NodeId(cluster.leader().await.0 % 2 + 1);
+        cluster.host(victim).stop().await;
+        cluster.nodes.remove(&victim);
+        harm(&cluster.path(victim));
+        cluster.start(victim).await.unwrap();
+        until(&cluster, victim, "stopped", |status| status.stopped.is_some()).await;
+        let why = cluster.host(victim).status().stopped.unwrap();
+        assert!(
+            why.contains("one of two voters") && why.contains("copy of its directory"),
+            "{why}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_joined_and_was_emptied_does_not_vote_as_if_it_were_new() {
+    let mut cluster = Cluster::local(3).await;
+    let new = NodeId(4);
+    cluster.start_joining(new).await;
+    change(&cluster, Change::Add { node: new, address: "unix:/nowhere".to_owned() }).await;
+    cluster.add(1).await;
+    cluster.applied(new, 1).await;
+    assert!(!cluster.host(new).status().rebuilding, "it was brought up to date");
+    cluster.host(new).stop().await;
+    cluster.nodes.remove(&new);
+    fs::remove_dir_all(cluster.path(new)).unwrap();
+    cluster.local.as_ref().unwrap().cut(new);
+    cluster.start(new).await.unwrap();
+    assert!(cluster.host(new).status().rebuilding, "it may have promised what it forgot");
+    cluster.local.as_ref().unwrap().heal(new);
+    until(&cluster, new, "rebuilt", |status| !status.rebuilding).await;
+    cluster.applied(new, 1).await;
 }
