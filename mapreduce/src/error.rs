@@ -109,10 +109,13 @@ pub enum Error {
         reason: String,
     },
     /// No worker knows the native job.
-    #[error(
-        "there is no job {0:?}: the jobs that come with Plumeria are wordcount, grep, index and sort"
-    )]
-    NoProgram(String),
+    #[error("there is no job {name:?} here, but {known}: a job's own workers know it")]
+    NoProgram {
+        /// Which.
+        name: String,
+        /// Those that are known.
+        known: String,
+    },
     /// Somebody ended the job.
     #[error("the job was killed")]
     Killed,

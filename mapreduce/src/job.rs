@@ -11,11 +11,12 @@ use tokio::sync::{mpsc, watch};
 use world::World;
 
 use crate::{
+    api::Programs,
     counters::Counters,
     error::Error,
     files::Files,
     input::plan::{self, Choice, Cutting, Split},
-    native::{Programs, sample},
+    native::sample,
     peers::{Peers, Place},
     progress::{Phase, Progress, View},
     scheduler::{Limits, Scheduler, Task},
@@ -163,9 +164,8 @@ async fn plan(
         Cutting { target: spec.split_bytes, rule: spec.records.clone(), together: spec.together };
     let splits = plan::splits(&input, &cutting);
     if let (Program::Native { name, arguments }, None) = (&spec.program, &spec.shuffle) {
-        let job = programs.get(name)?;
-        let of = (&*spec, arguments.as_slice());
-        spec.shuffle = sample::ranges(files, job.as_ref(), of, &splits).await?;
+        let job = programs.make(name, arguments)?;
+        spec.shuffle = sample::ranges(files, &job, spec, &splits).await?;
     }
     Ok(splits)
 }

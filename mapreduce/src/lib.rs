@@ -7,6 +7,7 @@
 //!
 //! It knows no locks' internals, no Raft, no FUSE and nothing of how blocks are kept.
 
+mod api;
 mod client;
 mod counters;
 mod error;
@@ -46,22 +47,22 @@ mod proto {
     tonic::include_proto!("plumeria.mapreduce");
 }
 
+pub use api::{
+    Combiner, Datum, Definition, Delimited, Each, Emitter, Fixed, InputFormat, Job, Key,
+    KeyValueLines, Lines, Make, Mapper, NextValue, OutputFormat, Partitioner, Programs, Raw,
+    Record, Reducer, Scratch, Text, TextLines, Total, Values, WholeFile,
+};
 pub use counters::Counters;
 pub use error::Error;
 pub use files::{Files, Line, Stat};
 pub use input::record::Rule;
 pub use job::{Submission, Summary, Upload, Watch, run, upload_path};
 pub use known::{Known, Log, find, jobs, kill, logs};
-pub use local::{LocalFiles, run_local};
-pub use native::{
-    Programs,
-    raw::{RawCombine, RawJob, RawMapper, RawOutput, RawReducer, Record, number},
-};
+pub use local::{LocalFiles, crew, run_local};
 pub use page::Page;
 pub use peers::{Peers, Place};
 pub use progress::{Attempt, Failure, Phase, Progress, View};
 pub use service::{Server, server};
-pub use shuffle::groups::Values;
 pub use spec::{JobSpec, Program, Shuffle, weight};
 pub use streaming::{
     Shipped, Streaming,

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use world::{Disk, File, Look, OpenMode, What, World};
 
 use crate::{
+    api::Programs,
     error::Error,
     files::{Files, Line, Stat},
     job::{self, Submission, Summary, Watch},
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// Workers of a job on this machine.
-const WORKERS: usize = 2;
+const WORKERS: u32 = 2;
 /// Memory of one of their attempts.
 const MEMORY: u64 = 256 << 20;
 
@@ -40,20 +41,35 @@ pub async fn run_local(
 ) -> Result<Summary, Error> {
     let files: Arc<dyn Files> = Arc::new(LocalFiles::new(world));
     let peers = Peers::new(world, None);
+    let programs = submission.programs.clone();
+    let workers = crew(world, (files.clone(), &peers), (scratch, WORKERS), programs).await?;
+    let places: Vec<_> = workers.iter().map(|worker| worker.place().clone()).collect();
+    job::run(world, files, &peers, &places, submission, watch).await
+}
+
+/// Workers of this process, `count` of them, whose directories are below `scratch`.
+///
+/// # Errors
+/// As for [`Worker::open`].
+pub async fn crew(
+    world: &World,
+    (files, peers): (Arc<dyn Files>, &Peers),
+    (scratch, count): (&Path, u32),
+    programs: Programs,
+) -> Result<Vec<Arc<Worker>>, Error> {
     let mut workers = Vec::new();
-    for number in 0..WORKERS {
+    for number in 0..count {
         let name = format!("worker-{number}");
         let config = Config {
             dir: scratch.join(&name),
             place: Place(name),
             slots: 1,
             memory: MEMORY,
-            programs: submission.programs.clone(),
+            programs: programs.clone(),
         };
-        workers.push(Worker::open(world, files.clone(), &peers, config).await?);
+        workers.push(Worker::open(world, files.clone(), peers, config).await?);
     }
-    let places: Vec<_> = workers.iter().map(|worker| worker.place().clone()).collect();
-    job::run(world, files, &peers, &places, submission, watch).await
+    Ok(workers)
 }
 
 /// Paths by the numbers that stand for their inodes.

@@ -5,6 +5,7 @@ pub(crate) mod combine;
 pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod options;
+mod pass;
 pub(crate) mod process;
 pub(crate) mod reduce;
 pub(crate) mod ship;

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use world::World;
 
 use crate::{
-    error::Error,
+    api::Job,
     files::Files,
-    native::{Programs, raw::RawJob},
     peers::Peers,
     proto::Source,
-    spec::{JobSpec, Program, Shuffle},
+    shuffle::order::{Order, Partitioner, Route},
+    spec::{JobSpec, Program},
     store::{JobStore, Store},
     streaming::Streaming,
 };
@@ -32,7 +32,8 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<Store>,
     pub(crate) job: Arc<JobStore>,
     pub(crate) peers: Peers,
-    pub(crate) programs: Programs,
+    /// The native job, if it is one.
+    pub(crate) native: Option<Job>,
     pub(crate) spec: Arc<JobSpec>,
     /// The job's number.
     pub(crate) number: u64,
@@ -42,14 +43,6 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// The native job, if it is one.
-    pub(crate) fn native(&self) -> Result<Option<(Arc<dyn RawJob>, &[String])>, Error> {
-        match &self.spec.program {
-            Program::Streaming(_) => Ok(None),
-            Program::Native { name, arguments } => Ok(Some((self.programs.get(name)?, arguments))),
-        }
-    }
-
     pub(crate) fn streaming(&self) -> Option<&Streaming> {
         match &self.spec.program {
             Program::Streaming(streaming) => Some(streaming),
@@ -58,12 +51,15 @@ impl Bench {
     }
 
     /// How records get from the maps to the reduces.
-    pub(crate) fn shuffle(&self) -> Result<Shuffle, Error> {
-        Ok(match (&self.spec.shuffle, self.native()?) {
-            (Some(shuffle), _) => shuffle.clone(),
-            (None, Some((job, _))) => job.shuffle(),
-            (None, None) => Shuffle::hadoop(),
-        })
+    pub(crate) fn route(&self) -> Route {
+        match (&self.spec.shuffle, &self.native) {
+            (Some(shuffle), _) => Route {
+                order: shuffle.order.clone(),
+                partition: Arc::new(shuffle.partitioner.clone()),
+            },
+            (None, Some(job)) => Route { order: Order::Bytes, partition: job.partition.clone() },
+            (None, None) => Route { order: Order::Bytes, partition: Arc::new(Partitioner::Hadoop) },
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use world::World;
 
 use crate::{
+    api::Programs,
     error::Error,
     files::Files,
-    native::Programs,
     peers::{Peers, Place},
     proto::{
         CancelRequest, FetchReply, FetchRequest, HelloReply, JobsReply, LogsReply, MapReply,
@@ -17,7 +17,7 @@ use crate::{
     },
     service::Service,
     slots::{Slot, Slots},
-    spec::JobSpec,
+    spec::{JobSpec, Program},
     store::Store,
     task::{self, Bench, MapWork, ReduceWork, reduce::Failed},
 };
@@ -97,6 +97,12 @@ impl Worker {
     ) -> Result<(Bench, Slot), Error> {
         let spec = JobSpec::decode(spec)?;
         spec.check()?;
+        let native = match &spec.program {
+            Program::Streaming(_) => None,
+            Program::Native { name, arguments } => {
+                Some(self.config.programs.make(name, arguments)?)
+            }
+        };
         let store = self.store.job(job);
         let gauge = store.begin(attempt);
         let slot = tokio::select! {
@@ -110,7 +116,7 @@ impl Worker {
             store: self.store.clone(),
             job: store,
             peers: self.peers.clone(),
-            programs: self.config.programs.clone(),
+            native,
             spec: Arc::new(spec),
             number: job,
             memory: self.config.memory,

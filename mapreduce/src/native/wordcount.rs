@@ -1,16 +1,9 @@
 //! The word count: lines `word TAB count`. A word is a run of bytes that are no blanks, as `LC_ALL=C` sees them.
 
-use super::raw::{RawCombine, RawJob, RawMapper, RawOutput, RawReducer, Record, number};
 use crate::{
+    api::{Emitter, Job, Lines, Mapper, Raw, Record, Total},
     error::Error,
-    shuffle::{
-        groups::Values,
-        order::{Order, Partitioner},
-    },
-    spec::Shuffle,
 };
-
-pub(super) struct WordCount;
 
 /// Space, tab, newline, vertical tab, form feed, carriage return.
 const BLANKS: [bool; 256] = {
@@ -43,78 +36,40 @@ pub(super) fn words<E>(line: &[u8], mut take: impl FnMut(&[u8]) -> Result<(), E>
     }
 }
 
+#[derive(Clone, Default)]
 struct Map {
     words: u64,
 }
 
-impl RawMapper for Map {
-    fn map(&mut self, record: &Record<'_>, out: &mut dyn RawOutput) -> Result<(), Error> {
-        words(record.bytes, |word| {
+impl Mapper for Map {
+    type Input = Lines;
+    type Key = Raw;
+    type Value = u64;
+
+    fn map(
+        &mut self,
+        record: &Record<'_, Lines>,
+        out: &mut Emitter<'_, Raw, u64>,
+    ) -> Result<(), Error> {
+        words(record.data, |word| {
             self.words += 1;
-            out.emit(word, &1_u64.to_be_bytes())
+            out.emit(word, 1)
         })
     }
 
-    fn finish(&mut self, out: &mut dyn RawOutput) -> Result<(), Error> {
+    fn finish(&mut self, out: &mut Emitter<'_, Raw, u64>) -> Result<(), Error> {
         out.count("wordcount", "words", self.words);
         Ok(())
     }
 }
 
-/// Adds up numbers and writes the sum in decimal.
-pub(super) struct SumLines;
-
-impl RawReducer for SumLines {
-    fn reduce(
-        &mut self,
-        key: &[u8],
-        values: &mut Values<'_>,
-        out: &mut dyn RawOutput,
-    ) -> Result<(), Error> {
-        let mut sum = 0_u64;
-        while let Some(value) = values.next()? {
-            let more = number(value).ok_or(Error::Damaged("a number of other than eight bytes"))?;
-            sum = sum.saturating_add(more);
-        }
-        let mut digits = [0; 20];
-        out.emit(key, decimal(sum, &mut digits))
-    }
-}
-
-/// A number in decimal, at the end of `digits`.
-pub(super) fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
-impl RawJob for WordCount {
-    fn mapper(&self, _: &[String]) -> Result<Box<dyn RawMapper>, Error> {
-        Ok(Box::new(Map { words: 0 }))
-    }
-
-    fn reducer(&self, _: &[String]) -> Result<Box<dyn RawReducer>, Error> {
-        Ok(Box::new(SumLines))
-    }
-
-    fn combine(&self, _: &[String]) -> Result<RawCombine, Error> {
-        Ok(RawCombine::Sum)
-    }
-
-    fn shuffle(&self) -> Shuffle {
-        Shuffle { order: Order::Bytes, partitioner: Partitioner::Hash }
-    }
+pub(super) fn job(_: &[String]) -> Result<Job, Error> {
+    Ok(Job::of(Map::default(), Total::default()).sum().into())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{decimal, words};
+    use super::words;
 
     #[test]
     fn words_are_runs_of_what_is_not_blank() {
@@ -125,12 +80,5 @@ mod tests {
         })
         .unwrap();
         assert_eq!(found, [b"a".to_vec(), b"bc".to_vec(), vec![0xff], b"d".to_vec()]);
-    }
-
-    #[test]
-    fn counts_are_written_in_decimal() {
-        for number in [0, 7, 10, 12_345, u64::MAX] {
-            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
-        }
     }
 }

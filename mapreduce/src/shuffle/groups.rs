@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use super::order::Order;
 use crate::{
+    api::NextValue,
     error::Error,
     native::raw::{RawOutput, RawReducer},
 };
@@ -30,7 +31,7 @@ enum At {
 }
 
 /// The values of one key, one after the other; only the present one is in memory.
-pub struct Values<'a> {
+struct Group<'a> {
     source: &'a mut dyn Sorted,
     order: &'a Order,
     key: &'a [u8],
@@ -38,13 +39,8 @@ pub struct Values<'a> {
     taken: u64,
 }
 
-impl Values<'_> {
-    /// The next value, as it was emitted.
-    ///
-    /// # Errors
-    /// If the sorted records cannot be read.
-    #[expect(clippy::should_implement_trait, reason = "a value lives only until the next one")]
-    pub fn next(&mut self) -> Result<Option<&[u8]>, Error> {
+impl NextValue for Group<'_> {
+    fn next_value(&mut self) -> Result<Option<&[u8]>, Error> {
         match self.at {
             At::Next | At::End => return Ok(None),
             At::First => self.at = At::Within,
@@ -84,13 +80,14 @@ pub(crate) fn reduce(
     while more {
         key.clear();
         key.extend_from_slice(source.key());
-        let mut values = Values { source, order, key: &key, at: At::First, taken: 0 };
+        let mut values = Group { source, order, key: &key, at: At::First, taken: 0 };
         reducer.reduce(&key, &mut values, out)?;
         // What it did not want to see.
-        while values.next()?.is_some() {}
+        while values.next_value()?.is_some() {}
         more = values.at == At::Next;
         seen.records += values.taken;
         seen.groups += 1;
     }
+    reducer.finish(out)?;
     Ok(seen)
 }

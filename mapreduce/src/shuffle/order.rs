@@ -1,10 +1,11 @@
 //! Which key comes first, and which partition a key belongs to. Pure.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{fields::Fields, tally};
+use crate::error::Error;
 
 /// The order of keys within a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,38 @@ impl Order {
     }
 }
 
+/// Chooses partitions.
+pub(crate) trait Partition: Send + Sync {
+    /// The partition of a key, below `partitions` (at least one).
+    fn of(&self, key: &[u8], partitions: u32) -> Result<u32, Error>;
+
+    /// The same if [`tally::hash`] of the key is known.
+    fn of_hashed(&self, key: &[u8], hash: u64, partitions: u32) -> Result<u32, Error> {
+        let _ = hash;
+        self.of(key, partitions)
+    }
+}
+
+impl Partition for Partitioner {
+    fn of(&self, key: &[u8], partitions: u32) -> Result<u32, Error> {
+        Ok(self.choose(key, partitions))
+    }
+
+    fn of_hashed(&self, key: &[u8], hash: u64, partitions: u32) -> Result<u32, Error> {
+        match self {
+            Self::Hash => Ok(tally::partition(hash, partitions)),
+            other => other.of(key, partitions),
+        }
+    }
+}
+
+/// How records get from maps to reduces, on a worker.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) order: Order,
+    pub(crate) partition: Arc<dyn Partition>,
+}
+
 /// Which partition a key belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Partitioner {
@@ -50,7 +83,7 @@ pub(crate) enum Partitioner {
 
 impl Partitioner {
     /// The partition of a key, below `partitions` (at least one).
-    pub(crate) fn of(&self, key: &[u8], partitions: u32) -> u32 {
+    pub(crate) fn choose(&self, key: &[u8], partitions: u32) -> u32 {
         let modulo = |hash: i32| (hash & i32::MAX) as u32 % partitions;
         match self {
             _ if partitions == 1 => 0,
@@ -79,16 +112,16 @@ mod tests {
     fn the_hadoop_partitioner_gives_hadoop_s_partitions() {
         // Text("hello").hashCode() in Java: WritableComparator.hashBytes.
         let expected = b"hello".iter().fold(1_i32, |hash, byte| hash * 31 + i32::from(*byte));
-        assert_eq!(Partitioner::Hadoop.of(b"hello", 7), expected as u32 % 7);
+        assert_eq!(Partitioner::Hadoop.choose(b"hello", 7), expected as u32 % 7);
         // Bytes are signed there.
         let negative = 31_i32 - 1;
-        assert_eq!(Partitioner::Hadoop.of(&[0xff], 7), negative as u32 % 7);
+        assert_eq!(Partitioner::Hadoop.choose(&[0xff], 7), negative as u32 % 7);
     }
 
     #[test]
     fn ranges_put_smaller_keys_in_smaller_partitions() {
         let ranges = Partitioner::Ranges(vec![b"f".to_vec(), b"m".to_vec()]);
-        let of = |key: &str| ranges.of(key.as_bytes(), 3);
+        let of = |key: &str| ranges.choose(key.as_bytes(), 3);
         assert_eq!([of("a"), of("f"), of("g"), of("m"), of("z")], [0, 1, 1, 2, 2]);
     }
 
@@ -100,7 +133,7 @@ mod tests {
             partitions in 1_u32..50,
         ) {
             for partitioner in [Partitioner::Hash, Partitioner::Hadoop, Partitioner::Ranges(vec![vec![7]; 60])] {
-                prop_assert!(partitioner.of(&one, partitions) < partitions);
+                prop_assert!(partitioner.choose(&one, partitions) < partitions);
             }
             let (a, b) = (Order::Bytes.prefix(&one), Order::Bytes.prefix(&other));
             prop_assert!(a == b || a.cmp(&b) == Order::Bytes.compare(&one, &other));

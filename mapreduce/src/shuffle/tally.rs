@@ -1,6 +1,8 @@
 //! Adding up numbers by key while they come: an open-addressing table with a fixed hash. The standard map is
 //! slower and begins each run with another seed. What is counted is not known here.
 
+use crate::error::Error;
+
 /// A hash that is the same in every process: it also chooses the partition of a key.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -118,23 +120,21 @@ impl Tally {
     pub(crate) fn sorted(
         &self,
         partitions: u32,
-        of: impl Fn(&[u8], u64) -> u32,
-    ) -> Vec<Vec<Counted<'_>>> {
+        of: impl Fn(&[u8], u64) -> Result<u32, Error>,
+    ) -> Result<Vec<Vec<Counted<'_>>>, Error> {
         let mut parts = vec![Vec::new(); partitions as usize];
         for slot in self.slots.iter().filter(|slot| slot.at != FREE) {
             let from = slot.at as usize;
             let key = &self.keys[from..from + slot.length as usize];
             let counted = Counted { key, count: slot.count };
-            parts[of(key, slot.hash) as usize].push((prefix(key), counted));
+            parts[of(key, slot.hash)? as usize].push((prefix(key), counted));
         }
         // Most comparisons are decided by the first eight bytes, without going to the key.
         for part in &mut parts {
             part.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.key.cmp(b.1.key)));
         }
-        parts
-            .into_iter()
-            .map(|part| part.into_iter().map(|(_, counted)| counted).collect())
-            .collect()
+        let bare = |part: Vec<(u64, _)>| part.into_iter().map(|(_, counted)| counted).collect();
+        Ok(parts.into_iter().map(bare).collect())
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
                 tally.add(word, 1);
                 *simple.entry(word.clone()).or_insert(0_u64) += 1;
             }
-            let parts = tally.sorted(partitions, |_, hash| partition(hash, partitions));
+            let parts = tally.sorted(partitions, |_, hash| Ok(partition(hash, partitions))).unwrap();
             let mut all = BTreeMap::new();
             for (at, part) in parts.iter().enumerate() {
                 prop_assert!(part.windows(2).all(|pair| pair[0].key < pair[1].key));
@@ -188,7 +188,7 @@ mod tests {
             }
             assert_eq!(tally.len(), 200_000, "round {round}");
         }
-        let parts = tally.sorted(4, |_, hash| partition(hash, 4));
+        let parts = tally.sorted(4, |_, hash| Ok(partition(hash, 4))).unwrap();
         for part in &parts {
             assert!((40_000..60_000).contains(&part.len()), "{}", part.len());
             assert!(part.iter().all(|counted| counted.count == 2));

@@ -8,12 +8,11 @@ use world::{Command, World};
 
 use super::{
     Streaming,
-    lines::{Said, line, pack},
+    lines::line,
+    pass::{CHUNK, Emit, Heard},
     process::{self, Run},
 };
 use crate::{error::Error, shuffle::groups::Sorted, task::Gauge};
-
-const CHUNK: usize = 64 << 10;
 
 /// How to run it.
 pub(crate) struct ProcessCombiner {
@@ -29,7 +28,7 @@ impl ProcessCombiner {
     pub(crate) fn run(
         &mut self,
         source: &mut dyn Sorted,
-        emit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Error>,
+        emit: &mut Emit<'_>,
     ) -> Result<(), Error> {
         if !source.advance()? {
             return Ok(());
@@ -62,19 +61,12 @@ impl ProcessCombiner {
                 }
             }
         };
-        let format = &self.program.map_output;
         let hearing = async {
-            let mut cutter = Said::new();
-            let mut packed = Vec::new();
-            let mut take = |text: &[u8]| {
-                let (key, value) = format.split(text);
-                pack(value, &mut packed);
-                emit(key, &packed)
-            };
+            let mut heard = Heard::new(&self.program.map_output);
             while let Some(bytes) = hear.recv().await {
-                cutter.feed(&bytes, &mut take)?;
+                heard.feed(&bytes, emit)?;
             }
-            cutter.finish(&mut take)
+            heard.finish(emit)
         };
         let all = async {
             let (fed, ran, heard) = tokio::join!(feeding, run.all(from_source, said), hearing);

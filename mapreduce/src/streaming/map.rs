@@ -9,12 +9,14 @@ use tokio::sync::mpsc;
 use super::{
     Streaming,
     combine::ProcessCombiner,
-    lines::{Said, line, pack},
-    process::{self, Run},
+    lines::line,
+    pass::{self, CHUNK, Heard},
+    process,
     ship::Workplace,
     task::Task,
 };
 use crate::{
+    api::OutputFormat,
     counters::{Counters, name},
     error::Error,
     input::{read::Feed, record::Cut},
@@ -26,9 +28,6 @@ use crate::{
         sink::Sink,
     },
 };
-
-/// Bytes of lines that are given to a program at once.
-const CHUNK: usize = 64 << 10;
 
 /// Runs the attempt on what comes through `inbox`.
 pub(crate) async fn run(
@@ -50,28 +49,14 @@ pub(crate) async fn run(
         })),
     };
     let out = match part {
-        Some(sink) => Out::Part(sink, b"\n"),
-        None => Out::Collect(Box::new(Collector::new(map::setup(bench)?, combiner))),
+        Some(sink) => Out::Part(Box::new(sink), OutputFormat::LINES),
+        None => Out::Collect(Box::new(Collector::new(map::setup(bench), combiner))),
     };
     let (to_program, from_split) = mpsc::channel(process::QUEUE);
     let (said, hear) = mpsc::channel(process::QUEUE);
     let feeding = feed(bench, program, work, inbox, to_program);
-    let running = async {
-        match &program.mapper {
-            None => identity(from_split, said).await,
-            Some(words) => {
-                let run = Run {
-                    world: &bench.world,
-                    gauge: &bench.gauge,
-                    command: task.command(words, program, place.dir())?,
-                    timeout: program.timeout,
-                    exit_counts: program.exit_counts,
-                    log: place.log().await,
-                };
-                run.all(from_split, said).await
-            }
-        }
-    };
+    let mapper = (program, program.mapper.as_ref());
+    let running = pass::through(bench, mapper, (task, &place), from_split, said);
     let (format, separator) = (program.map_output.clone(), program.output.clone());
     let collecting = bench.world.blocking(move || collect(out, hear, &format, &separator));
     let (records, ran, collected) = tokio::join!(feeding, running, collecting);
@@ -113,19 +98,6 @@ fn blame(gauge: &Gauge, work: &MapWork, error: Error) -> Error {
         }
         _ => error,
     }
-}
-
-/// Without a mapper each line is passed on.
-async fn identity(
-    mut from: mpsc::Receiver<Result<Bytes, Error>>,
-    to: mpsc::Sender<Bytes>,
-) -> Result<(), Error> {
-    while let Some(bytes) = from.recv().await {
-        if to.send(bytes?).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Makes lines of the split's records; tells how many were given and how many skipped.
@@ -206,23 +178,13 @@ fn halves<'a>(record: &'a [u8], mark: &str) -> Option<(&'a [u8], &'a [u8])> {
 /// Takes what the program writes.
 fn collect(
     mut out: Out,
-    mut hear: mpsc::Receiver<Bytes>,
+    hear: mpsc::Receiver<Bytes>,
     format: &super::lines::Format,
     separator: &str,
 ) -> Result<Out, Error> {
-    let mut said = Said::new();
-    let mut packed = Vec::new();
-    let mut take = |text: &[u8]| {
-        let (key, value) = format.split(text);
-        pack(value, &mut packed);
-        match &mut out {
-            Out::Collect(collector) => collector.put(key, &packed),
-            Out::Part(sink, _) => sink.record(&line(key, &packed, separator)),
-        }
-    };
-    while let Some(bytes) = hear.blocking_recv() {
-        said.feed(&bytes, &mut take)?;
-    }
-    said.finish(&mut take)?;
+    Heard::new(format).all(hear, &mut |key, packed| match &mut out {
+        Out::Collect(collector) => collector.put(key, packed),
+        Out::Part(sink, _) => sink.record(&line(key, packed, separator)),
+    })?;
     Ok(out)
 }

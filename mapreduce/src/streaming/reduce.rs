@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use super::{
     Streaming,
-    lines::{Said, line, pack},
-    process::{self, Run},
+    lines::line,
+    pass::{self, CHUNK, Heard},
+    process,
     ship::Workplace,
     task::Task,
 };
@@ -19,9 +20,6 @@ use crate::{
     shuffle::{groups::Sorted as _, merge::Merge, order::Order},
     task::{Bench, Gauge, sink::Sink},
 };
-
-/// Bytes of lines that are given to a program at once.
-const CHUNK: usize = 64 << 10;
 
 /// Runs the attempt.
 pub(crate) async fn run(
@@ -34,26 +32,12 @@ pub(crate) async fn run(
     let place = Workplace::prepare(bench, program, &task.label).await?;
     let (to_program, from_merge) = mpsc::channel(process::QUEUE);
     let (said, hear) = mpsc::channel(process::QUEUE);
-    let (separator, order) = (program.reduce_input.clone(), bench.shuffle()?.order);
+    let (separator, order) = (program.reduce_input.clone(), bench.route().order);
     let gauge = bench.gauge.clone();
     let feeding =
         bench.world.blocking(move || feed(merge, &order, &separator, &gauge, &to_program));
-    let running = async {
-        match &program.reducer {
-            None => identity(from_merge, said).await,
-            Some(words) => {
-                let run = Run {
-                    world: &bench.world,
-                    gauge: &bench.gauge,
-                    command: task.command(words, program, place.dir())?,
-                    timeout: program.timeout,
-                    exit_counts: program.exit_counts,
-                    log: place.log().await,
-                };
-                run.all(from_merge, said).await
-            }
-        }
-    };
+    let reducer = (program, program.reducer.as_ref());
+    let running = pass::through(bench, reducer, (task, &place), from_merge, said);
     let format = program.reduce_output.clone();
     let separator = program.output.clone();
     let writing = bench.world.blocking(move || write(sink, hear, &format, &separator));
@@ -67,18 +51,6 @@ pub(crate) async fn run(
     counters.count(name::REDUCE_GROUPS, groups);
     counters.merge(&bench.gauge.counters.lock());
     Ok(counters)
-}
-
-async fn identity(
-    mut from: mpsc::Receiver<Result<Bytes, Error>>,
-    to: mpsc::Sender<Bytes>,
-) -> Result<(), Error> {
-    while let Some(bytes) = from.recv().await {
-        if to.send(bytes?).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Gives the sorted records to the program as lines; tells how many records and keys there were.
@@ -124,20 +96,11 @@ fn feed(
 /// Takes what the program writes.
 fn write(
     mut sink: Sink,
-    mut hear: mpsc::Receiver<Bytes>,
+    hear: mpsc::Receiver<Bytes>,
     format: &super::lines::Format,
     separator: &str,
 ) -> Result<u64, Error> {
-    let mut said = Said::new();
-    let mut packed = Vec::new();
-    let mut take = |text: &[u8]| {
-        let (key, value) = format.split(text);
-        pack(value, &mut packed);
-        sink.record(&line(key, &packed, separator))
-    };
-    while let Some(bytes) = hear.blocking_recv() {
-        said.feed(&bytes, &mut take)?;
-    }
-    said.finish(&mut take)?;
+    let mut take = |key: &[u8], packed: &[u8]| sink.record(&line(key, packed, separator));
+    Heard::new(format).all(hear, &mut take)?;
     sink.finish()
 }

@@ -4,16 +4,17 @@
 use std::sync::Arc;
 
 use crate::{
+    api::Combine,
     counters::{Counters, name},
     error::Error,
-    native::raw::{RawCombine, RawOutput, RawReducer, Summing, number},
+    native::raw::{RawOutput, RawReducer, number},
     shuffle::{
         buffer::SortBuffer,
         groups::{self, Sorted},
         merge::Merge,
-        tally::{self, Tally},
+        order::{Order, Route},
+        tally::Tally,
     },
-    spec::Shuffle,
     store::{Output, Store, Writer},
     streaming::combine::ProcessCombiner,
 };
@@ -26,17 +27,18 @@ const COMBINE_AGAIN: usize = 3;
 /// How the output is combined.
 pub(crate) enum Combiner {
     No,
-    Sum,
+    /// By adding up numbers, in a table where the order allows.
+    Sum(Box<dyn RawReducer>),
     Native(Box<dyn RawReducer>),
     Process(Box<ProcessCombiner>),
 }
 
-impl From<RawCombine> for Combiner {
-    fn from(combine: RawCombine) -> Self {
+impl From<&Combine> for Combiner {
+    fn from(combine: &Combine) -> Self {
         match combine {
-            RawCombine::No => Self::No,
-            RawCombine::Sum => Self::Sum,
-            RawCombine::With(reducer) => Self::Native(reducer),
+            Combine::No => Self::No,
+            Combine::Sum(make) => Self::Sum(make()),
+            Combine::With(make) => Self::Native(make()),
         }
     }
 }
@@ -51,7 +53,7 @@ pub(crate) struct Setup {
     pub(crate) store: Arc<Store>,
     pub(crate) job: u64,
     pub(crate) reduces: u32,
-    pub(crate) shuffle: Shuffle,
+    pub(crate) route: Route,
     pub(crate) compress: bool,
     /// Memory of the table.
     pub(crate) memory: usize,
@@ -70,8 +72,8 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) fn new(setup: Setup, combiner: Combiner) -> Self {
-        let table = match (&combiner, &setup.shuffle.order) {
-            (Combiner::Sum, crate::shuffle::order::Order::Bytes) => Table::Tally(Tally::new()),
+        let table = match (&combiner, &setup.route.order) {
+            (Combiner::Sum(_), Order::Bytes) => Table::Tally(Tally::new()),
             (_, order) => Table::Sort(SortBuffer::new(order)),
         };
         let (spills, counters) = (Vec::new(), Counters::default());
@@ -104,23 +106,20 @@ impl Collector {
 
     fn put_sorted(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         let Table::Sort(buffer) = &mut self.table else { return Ok(()) };
-        let partition = self.setup.shuffle.partitioner.of(key, self.setup.reduces);
+        let partition = self.setup.route.partition.of(key, self.setup.reduces)?;
         buffer.put(partition, key, value);
         if buffer.memory() >= self.setup.memory { self.spill() } else { Ok(()) }
     }
 
     /// Writes what is in memory to a run of its own.
     fn spill(&mut self) -> Result<(), Error> {
-        let Setup { store, job, reduces, shuffle, compress, .. } = &self.setup;
+        let Setup { store, job, reduces, route, compress, .. } = &self.setup;
         let mut writer = store.writer(*job, *compress)?;
         let mut spilled = 0;
         match &mut self.table {
             Table::Tally(full) => {
-                let of = |key: &[u8], hash| match shuffle.partitioner {
-                    crate::shuffle::order::Partitioner::Hash => tally::partition(hash, *reduces),
-                    ref other => other.of(key, *reduces),
-                };
-                for part in full.sorted(*reduces, of) {
+                let of = |key: &[u8], hash| route.partition.of_hashed(key, hash, *reduces);
+                for part in full.sorted(*reduces, of)? {
                     for counted in part {
                         writer.put(counted.key, &counted.count.to_be_bytes())?;
                         spilled += 1;
@@ -135,7 +134,7 @@ impl Collector {
                 for number in 0..*reduces {
                     let mut run =
                         Run { writer: &mut writer, counters: &mut self.counters, records: 0 };
-                    run.write(&mut buffer.partition(number), shuffle, &mut self.combiner)?;
+                    run.write(&mut buffer.partition(number), &route.order, &mut self.combiner)?;
                     spilled += run.records;
                     writer.end_partition();
                 }
@@ -149,19 +148,19 @@ impl Collector {
 
     /// Several runs as one; `last` says that the result is the output of the map.
     fn merge(&mut self, spills: &[Output], last: bool) -> Result<Output, Error> {
-        let Setup { store, job, reduces, shuffle, compress, .. } = &self.setup;
+        let Setup { store, job, reduces, route, compress, .. } = &self.setup;
         let mut writer = store.writer(*job, *compress)?;
         let again = last && spills.len() >= COMBINE_AGAIN;
         let mut no = Combiner::No;
         for number in 0..*reduces as usize {
             let places = spills.iter().map(|spill| spill.place(number)).collect();
-            let mut merge = Merge::new(places, &shuffle.order)?;
+            let mut merge = Merge::new(places, &route.order)?;
             let combiner = match &mut self.combiner {
                 Combiner::Process(_) if !again => &mut no,
                 combiner => combiner,
             };
             let mut run = Run { writer: &mut writer, counters: &mut self.counters, records: 0 };
-            run.write(&mut merge, shuffle, combiner)?;
+            run.write(&mut merge, &route.order, combiner)?;
             let records = run.records;
             self.counters.count(name::SPILLED, records);
             writer.end_partition();
@@ -221,10 +220,9 @@ impl Run<'_> {
     fn write(
         &mut self,
         source: &mut dyn Sorted,
-        shuffle: &Shuffle,
+        order: &Order,
         combiner: &mut Combiner,
     ) -> Result<(), Error> {
-        let order = &shuffle.order;
         match combiner {
             Combiner::No => {
                 while source.advance()? {
@@ -233,11 +231,7 @@ impl Run<'_> {
                 }
                 return Ok(());
             }
-            Combiner::Sum => {
-                let mut out = InOrder { run: self, last: Vec::new(), order };
-                groups::reduce(source, order, &mut Summing, &mut out)?;
-            }
-            Combiner::Native(reducer) => {
+            Combiner::Sum(reducer) | Combiner::Native(reducer) => {
                 let mut out = InOrder { run: self, last: Vec::new(), order };
                 groups::reduce(source, order, reducer.as_mut(), &mut out)?;
             }
@@ -268,7 +262,7 @@ impl Run<'_> {
 struct InOrder<'a, 'b> {
     run: &'a mut Run<'b>,
     last: Vec<u8>,
-    order: &'a crate::shuffle::order::Order,
+    order: &'a Order,
 }
 
 impl RawOutput for InOrder<'_, '_> {

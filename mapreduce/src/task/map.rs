@@ -15,6 +15,7 @@ use super::{
     sink::{self, PartFile, Sink},
 };
 use crate::{
+    api::OutputFormat,
     counters::{BYTES, Counters, name},
     error::Error,
     input::{
@@ -22,7 +23,7 @@ use crate::{
         read::{Feed, QUEUE, Reader},
         record::{Cutter, Rule},
     },
-    native::raw::{RawMapper, RawOutput, Record},
+    native::raw::{RawMapper, RawOutput, RawRecord},
     proto::Piece,
     store::Output,
     streaming::{map as streaming, task},
@@ -40,15 +41,14 @@ pub(crate) enum Out {
     /// To the reduces.
     Collect(Box<Collector>),
     /// Straight to the job's output.
-    Part(Sink, &'static [u8]),
+    Part(Box<Sink>, OutputFormat),
 }
 
 impl Out {
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         match self {
             Self::Collect(collector) => collector.put(key, value),
-            Self::Part(sink, end) if value.is_empty() => sink.record(&[key, end]),
-            Self::Part(sink, end) => sink.record(&[key, b"\t", value, end]),
+            Self::Part(sink, format) => sink.record(&format.record(key, value)),
         }
     }
 
@@ -127,16 +127,16 @@ async fn write(file: Option<PartFile>) -> Result<u64, Error> {
 }
 
 /// How much memory the records of a map may take.
-pub(crate) fn setup(bench: &Bench) -> Result<Setup, Error> {
+pub(crate) fn setup(bench: &Bench) -> Setup {
     let wanted = if bench.spec.sort_bytes == 0 { u64::MAX } else { bench.spec.sort_bytes };
-    Ok(Setup {
+    Setup {
         store: bench.store.clone(),
         job: bench.number,
         reduces: bench.spec.reduces,
-        shuffle: bench.shuffle()?,
+        route: bench.route(),
         compress: bench.spec.compress,
         memory: wanted.min(bench.memory) as usize,
-    })
+    }
 }
 
 async fn native(
@@ -145,16 +145,17 @@ async fn native(
     inbox: mpsc::Receiver<Result<Feed, Error>>,
     part: Option<Sink>,
 ) -> Result<(Option<Output>, Counters), Error> {
-    let Some((job, arguments)) = bench.native()? else { return Err(Error::Cancelled) };
+    let Some(job) = &bench.native else { return Err(Error::Cancelled) };
+    let is_output = part.is_some();
     let out = match part {
-        Some(sink) => Out::Part(sink, job.line_end(arguments)),
+        Some(sink) => Out::Part(Box::new(sink), job.format),
         None => {
-            let combiner = Combiner::from(job.combine(arguments)?);
-            Out::Collect(Box::new(Collector::new(setup(bench)?, combiner)))
+            let combiner = Combiner::from(&job.combine);
+            Out::Collect(Box::new(Collector::new(setup(bench), combiner)))
         }
     };
     let mapping = Mapping {
-        mapper: job.mapper(arguments)?,
+        mapper: (job.mapper)(is_output),
         out: Counted { out, counters: Counters::default() },
         rule: bench.spec.records.clone(),
         pieces: work.pieces.clone(),
@@ -245,7 +246,7 @@ impl Mapping {
         }
         self.current = Some((number, piece, cut.offset));
         let path = &self.pieces[piece].path;
-        let record = Record { path, offset: cut.offset, bytes: cut.bytes };
+        let record = RawRecord { path, offset: cut.offset, bytes: cut.bytes };
         let mapped = self.mapper.map(&record, &mut self.out);
         if mapped.is_ok() {
             self.current = None;

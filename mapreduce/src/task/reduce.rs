@@ -13,11 +13,11 @@ use super::{
     sink::{self, Sink},
 };
 use crate::{
+    api::OutputFormat,
     counters::{BYTES, Counters, name},
     error::Error,
-    native::raw::{RawOutput, RawReducer},
-    shuffle::{groups, merge::Merge},
-    spec::Shuffle,
+    native::raw::RawOutput,
+    shuffle::{groups, merge::Merge, order::Order},
     streaming::{reduce as streaming, task},
 };
 
@@ -40,16 +40,15 @@ pub(crate) async fn run(bench: &Bench, work: ReduceWork) -> Result<Counters, Fai
     bench.gauge.all.store(shuffled * 2, Ordering::Relaxed);
     let parts =
         fetch::all(bench, work.reduce, work.sources.clone()).await?.map_err(Failed::Lost)?;
-    let shuffle = bench.shuffle()?;
+    let order = bench.route().order;
     let (store, number, compress) = (bench.store.clone(), bench.number, bench.spec.compress);
-    let order = shuffle.order.clone();
-    let merging =
-        move || parts.merge(&Runs { store: &store, job: number, compress, order: &order });
+    let by = order.clone();
+    let merging = move || parts.merge(&Runs { store: &store, job: number, compress, order: &by });
     let (merge, kept) = bench.world.blocking(merging).await?;
     let (sink, file) = sink::part(&bench.files, &work.temporary, bench.spec.gzip);
     let reducing = async {
         match bench.streaming() {
-            None => native(bench, merge, shuffle, sink).await,
+            None => native(bench, merge, order, sink).await,
             Some(program) => {
                 let place = task::Task::reduce(bench, &work);
                 streaming::run(bench, program, &place, merge, sink).await
@@ -75,19 +74,19 @@ pub(crate) async fn run(bench: &Bench, work: ReduceWork) -> Result<Counters, Fai
 async fn native(
     bench: &Bench,
     mut merge: Merge,
-    shuffle: Shuffle,
+    order: Order,
     sink: Sink,
 ) -> Result<Counters, Error> {
-    let Some((job, arguments)) = bench.native()? else { return Err(Error::Cancelled) };
-    let mut reducer = job.reducer(arguments)?;
+    let Some(job) = &bench.native else { return Err(Error::Cancelled) };
+    let mut reducer = (job.reducer)();
     let mut lines = Lines {
         sink,
-        end: job.line_end(arguments),
+        format: job.format,
         counters: Counters::default(),
         gauge: bench.gauge.clone(),
     };
     let work = move || {
-        let reduce = || groups::reduce(&mut merge, &shuffle.order, guard(&mut reducer), &mut lines);
+        let reduce = || groups::reduce(&mut merge, &order, reducer.as_mut(), &mut lines);
         let seen = catch_unwind(AssertUnwindSafe(reduce))
             .map_err(|panic| Error::Spec(panic_text(panic.as_ref())))??;
         let mut counters = lines.counters;
@@ -99,14 +98,10 @@ async fn native(
     bench.world.blocking(work).await
 }
 
-fn guard(reducer: &mut Box<dyn RawReducer>) -> &mut dyn RawReducer {
-    reducer.as_mut()
-}
-
-/// Writes what a reducer emits as lines: key, tab, value.
+/// Writes what a reducer emits.
 struct Lines {
     sink: Sink,
-    end: &'static [u8],
+    format: OutputFormat,
     counters: Counters,
     gauge: std::sync::Arc<super::Gauge>,
 }
@@ -114,11 +109,7 @@ struct Lines {
 impl RawOutput for Lines {
     fn emit(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         self.gauge.check()?;
-        if value.is_empty() {
-            self.sink.record(&[key, self.end])
-        } else {
-            self.sink.record(&[key, b"\t", value, self.end])
-        }
+        self.sink.record(&self.format.record(key, value))
     }
 
     fn count(&mut self, group: &str, name: &str, amount: u64) {

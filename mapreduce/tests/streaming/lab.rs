@@ -178,3 +178,39 @@ fn records_of_fixed_length_are_sorted_whole() {
     expected.sort();
     assert!(ran.all() == expected.concat());
 }
+
+#[test]
+fn urls_are_counted() {
+    let place = Place::new();
+    let line = |url: &str| {
+        format!("10.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET {url} HTTP/1.0\" 200 1\n")
+    };
+    place.put("in/1.log", line("/a").repeat(3) + &line("/b"));
+    place.put("in/2.log", line("/a") + "no request\n");
+    let ran = place.run_spec(native(&place, "urls", &[], 2)).unwrap();
+    assert_eq!(sorted(&ran.all()), ["/a\t4", "/b\t1"]);
+    assert_eq!(ran.summary.counters.get("urls", "other lines"), 1);
+}
+
+#[test]
+fn links_are_turned_around() {
+    let place = Place::new();
+    place.put("in/a.html", "<a href=\"/x\">x</a> <a href='/y#end'>\n<a href=\"/x\">\n");
+    place.put("in/b.html", "<p>\n<a href = \"/x\">");
+    let ran = place.run_spec(native(&place, "links", &[], 2)).unwrap();
+    let (a, b) = (place.text("in/a.html"), place.text("in/b.html"));
+    assert_eq!(sorted(&ran.all()), [format!("/x\t{a} {b}"), format!("/y\t{a}")]);
+    assert_eq!(ran.summary.counters.get("links", "links"), 4);
+}
+
+#[test]
+fn the_term_vector_of_a_host_holds_its_most_frequent_words_whichever_document_they_are_from() {
+    let place = Place::new();
+    place.put("in/1", "http://a.org/1\tred red blue\nhttp://b.org/\tgreen\n");
+    place.put("in/2", "https://a.org:80/2\tblue green blue\nhttp://c.org\tx y z\n");
+    let spec = || JobSpec { together: false, ..native(&place, "vectors", &["2"], 3) };
+    let ran = place.run_spec(spec()).unwrap();
+    let expected = ["a.org\tblue:3 red:2", "b.org\tgreen:1", "c.org\tx:1 y:1"];
+    assert_eq!(sorted(&ran.all()), expected);
+    assert_eq!(ran.summary.counters.get("vectors", "documents"), 4);
+}
