@@ -244,6 +244,18 @@ pub(crate) enum Job {
         #[command(flatten)]
         native: Native,
     },
+    /// Count how often each URL was asked for, from logs in the Common Log Format.
+    Urls(Native),
+    /// List, for each target of a link in HTML files, the files that link to it.
+    Links(Native),
+    /// List, for each host, the most frequent words of its documents, which are lines of URL, tab, text.
+    Vectors {
+        /// Words of a host.
+        #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+        terms: u32,
+        #[command(flatten)]
+        native: Native,
+    },
 }
 
 #[derive(Args, Debug)]

@@ -1,5 +1,8 @@
 //! The `plumeria` binary: arguments, configuration, output, and the wiring of the rooms. It holds
 //! no logic of its own: what a lock, a block or a file is, the rooms know.
+//!
+//! It is a library for one reason: a binary with MapReduce jobs of its own ([`main!`]) is client and worker of a
+//! cluster in the same way.
 #![expect(
     clippy::disallowed_methods,
     reason = "the binary handles its own configuration files and processes outside of any daemon"
@@ -10,6 +13,7 @@ mod command;
 mod config;
 mod datadir;
 mod failure;
+mod job;
 mod launch;
 mod mounts;
 mod output;
@@ -26,25 +30,32 @@ use crate::{
     output::Output,
 };
 
-fn main() -> ExitCode {
+pub use job::{Programs, main};
+pub use mapreduce;
+
+/// The `plumeria` command.
+#[must_use]
+pub fn plumeria() -> ExitCode {
     let arguments = Arguments::parse();
-    launch::end_with_parent();
     let output = Output::new(arguments.everywhere.json);
-    match start(arguments, output) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            launch::tell_failure(&failure);
-            if output.json && !launch::is_background() {
-                output.json(&failure.json());
-            } else {
-                let _ = writeln!(std::io::stderr(), "error: {:#}", failure.error);
-            }
-            failure.code()
-        }
-    }
+    finish(start(|| dispatch(arguments, output)), output)
 }
 
-fn start(arguments: Arguments, output: Output) -> Outcome {
+/// Tells what became of a command.
+fn finish(done: Outcome, output: Output) -> ExitCode {
+    let Err(failure) = done else { return ExitCode::SUCCESS };
+    launch::tell_failure(&failure);
+    if output.json && !launch::is_background() {
+        output.json(&failure.json());
+    } else {
+        let _ = writeln!(std::io::stderr(), "error: {:#}", failure.error);
+    }
+    failure.code()
+}
+
+/// Runs a command on a runtime of its own.
+fn start<F: Future<Output = Outcome>>(command: impl FnOnce() -> F) -> Outcome {
+    launch::end_with_parent();
     let filter = tracing_subscriber::EnvFilter::try_from_env("PLUMERIA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,fuser=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -52,7 +63,7 @@ fn start(arguments: Arguments, output: Output) -> Outcome {
         .enable_all()
         .build()
         .or_fail(Kind::Failed, || "cannot start the runtime".into())?;
-    let done = runtime.block_on(dispatch(arguments, output));
+    let done = runtime.block_on(async { command().await });
     // A blocking read of a dead disk must not keep the process alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     done
@@ -71,7 +82,10 @@ async fn dispatch(arguments: Arguments, output: Output) -> Outcome {
         Command::Stop(stop) => command::stop::run(&world, &stop, timeout, output).await,
         Command::Coordinator(role) => command::roles::coordinator(&world, &role, exposed).await,
         Command::Block(role) => command::roles::block(&world, &role, exposed).await,
-        Command::Worker(role) => command::roles::worker(&world, &role, exposed, timeout).await,
+        Command::Worker(role) => {
+            let programs = Programs::shipped();
+            command::roles::worker(&world, &role, programs, (exposed, timeout)).await
+        }
         Command::Mount(mount) if mount.detach => command::mount::detach(&mount, timeout, output),
         Command::Mount(mount) => command::mount::run(&world, &mount, timeout, output).await,
         Command::Umount(umount) => command::umount::run(&umount, timeout, output),

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use world::World;
 
+pub(crate) use run::{Own, run_own};
+
 use crate::{
     args::Mr,
     failure::{Kind, Outcome},

@@ -39,13 +39,13 @@ pub(crate) async fn block(world: &World, role: &Role, exposed: bool) -> Outcome 
 pub(crate) async fn worker(
     world: &World,
     role: &Role,
-    exposed: bool,
-    timeout: Duration,
+    programs: mapreduce::Programs,
+    (exposed, timeout): (bool, Duration),
 ) -> Outcome {
     let config: config::Worker = config::read(&role.config)?;
     let remote = Remote::new(world, &config.client, wire::Role::Worker, config.node)?;
     let access = remote.access(world);
-    let worker = Worker::start(world, &config, &access, exposed, timeout).await?;
+    let worker = Worker::start(world, &config, &access, programs, (exposed, timeout)).await?;
     launch::tell_ready();
     interrupted().await?;
     worker.stop(timeout).await

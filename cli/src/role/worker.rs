@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fs::Fs;
+use mapreduce::Programs;
 use wire::{ClusterId, Identity, NodeId, Role, Serving};
 use world::{File, World};
 
@@ -27,14 +28,14 @@ impl Worker {
         world: &World,
         config: &config::Worker,
         access: &Access,
-        exposed: bool,
-        timeout: Duration,
+        programs: Programs,
+        (exposed, timeout): (bool, Duration),
     ) -> Outcome<Self> {
         let lock = lock_dir(world, &config.scratch)?;
         let file_system =
             FileSystem::open(world, access, Tie::worker(config.node), false, timeout).await?;
-        let (worker, serving) =
-            serve(world, config, access, file_system.fs.clone(), exposed).await?;
+        let fs = file_system.fs.clone();
+        let (worker, serving) = serve(world, config, access, fs, (programs, exposed)).await?;
         Ok(Self {
             world: world.clone(),
             serving,
@@ -53,7 +54,8 @@ impl Worker {
         exposed: bool,
     ) -> Outcome<Self> {
         let lock = lock_dir(world, &config.scratch)?;
-        let (worker, serving) = serve(world, config, access, fs, exposed).await?;
+        let with = (Programs::shipped(), exposed);
+        let (worker, serving) = serve(world, config, access, fs, with).await?;
         Ok(Self { world: world.clone(), serving, _worker: worker, file_system: None, _lock: lock })
     }
 
@@ -72,7 +74,7 @@ async fn serve(
     config: &config::Worker,
     access: &Access,
     fs: Arc<Fs>,
-    exposed: bool,
+    (programs, exposed): (Programs, bool),
 ) -> Outcome<(Arc<mapreduce::Worker>, Serving)> {
     let Some(listen) = config.client.workers.iter().find(|peer| peer.node == config.node) else {
         return Err(Failure::usage(format!(
@@ -95,7 +97,7 @@ async fn serve(
         dir: config.scratch.join("maps"),
         slots: 1,
         memory: 256 << 20,
-        programs: mapreduce::Programs::shipped(),
+        programs,
     };
     let worker = mapreduce::Worker::open(world, fs, &access.peers, settings)
         .await

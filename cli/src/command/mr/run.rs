@@ -1,10 +1,10 @@
 //! Running a job: the native ones of `plumeria mr run`, and the way that all jobs take to the workers, of a
 //! cluster or of this process.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use mapreduce::{
-    JobSpec, Page, Place, Program, Programs, Rule, Submission, Summary, Upload, Watch,
+    Files, JobSpec, Page, Place, Program, Programs, Rule, Submission, Summary, Upload, Watch,
 };
 use world::World;
 
@@ -31,18 +31,54 @@ pub(super) async fn run(world: &World, job: &Job, timeout: Duration, output: Out
             let kind = if record_bytes.is_some() { "fixed" } else { "lines" };
             (native, "sort", vec![key, kind.to_owned()])
         }
+        Job::Urls(native) => (native, "urls", vec![]),
+        Job::Links(native) => (native, "links", vec![]),
+        Job::Vectors { terms, native } => (native, "vectors", vec![terms.to_string()]),
     };
     let records = match job {
         Job::Sort { record_bytes: Some(bytes), .. } => Rule::Fixed(*bytes),
         _ => Rule::Lines,
     };
+    let programs = Programs::shipped();
+    let own = Own { name: name.to_owned(), arguments, programs, crew: None };
+    run_native(world, own, (native, records), (timeout, output)).await
+}
+
+/// A native job of this program.
+pub(crate) struct Own {
+    pub(crate) name: String,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) programs: Programs,
+    /// Workers in this process; none: those of the cluster.
+    pub(crate) crew: Option<u32>,
+}
+
+/// Runs a job of a binary of jobs.
+pub(crate) async fn run_own(
+    world: &World,
+    own: Own,
+    native: &Native,
+    with: (Duration, Output),
+) -> Outcome {
+    let made = own.programs.make(&own.name, &own.arguments);
+    let job = made.map_err(|error| Failure { kind: kind(&error), error: error.into() })?;
+    let records = job.rule().unwrap_or(Rule::Lines);
+    run_native(world, own, (native, records), with).await
+}
+
+async fn run_native(
+    world: &World,
+    Own { name, arguments, programs, crew }: Own,
+    (native, records): (&Native, Rule),
+    (timeout, output): (Duration, Output),
+) -> Outcome {
     // Matching lines stay in the order of the input, unless they are asked for sorted.
     let reduces = native.reduces.unwrap_or(if name == "grep" { 0 } else { 4 });
     let Native { inputs, output: to, cluster, all_files, local, gzip, priority, page, .. } = native;
     let places = Places::of(inputs, to, *local)?;
     let spec = JobSpec {
-        name: name.to_owned(),
-        program: Program::Native { name: name.to_owned(), arguments },
+        name: name.clone(),
+        program: Program::Native { name: name.clone(), arguments },
         inputs: places.inputs,
         output: places.output,
         reduces,
@@ -53,11 +89,11 @@ pub(super) async fn run(world: &World, job: &Job, timeout: Duration, output: Out
         ..JobSpec::default()
     };
     let cluster = cluster.clone().or_else(|| places.source.map(|path| path.display().to_string()));
-    let submission = Submission { spec, uploads: Vec::new(), programs: Programs::shipped() };
-    let target = if *local { Target::Here } else { Target::Cluster(cluster) };
+    let submission = Submission { spec, uploads: Vec::new(), programs };
+    let target = if *local { Target::Here } else { Target::Cluster { cluster, crew } };
     let with = With { page: *page, timeout, output };
     let summary = submit(world, target, submission, with).await?;
-    show::tell(&summary, name, to, output);
+    show::tell(&summary, &name, to, output);
     Ok(())
 }
 
@@ -65,8 +101,8 @@ pub(super) async fn run(world: &World, job: &Job, timeout: Duration, output: Out
 pub(super) enum Target {
     /// In this process, on its machine's files.
     Here,
-    /// On the workers of a cluster.
-    Cluster(Option<String>),
+    /// On the files of a cluster, with its workers or so many of this process.
+    Cluster { cluster: Option<String>, crew: Option<u32> },
 }
 
 /// How a job is watched.
@@ -98,10 +134,10 @@ pub(super) async fn submit(
     let bar = world.spawn("progress", show::show(watch.progress.subscribe(), output));
     let done = match target {
         Target::Here => here(world, submission, &watch).await,
-        Target::Cluster(cluster) => {
+        Target::Cluster { cluster, crew } => {
             let cluster =
                 cluster.ok_or_else(|| Failure::usage("no cluster is named".to_owned()))?;
-            on_cluster(world, &cluster, submission, timeout, &watch).await
+            on_cluster(world, (&cluster, crew), submission, timeout, &watch).await
         }
     };
     bar.abort();
@@ -111,15 +147,15 @@ pub(super) async fn submit(
 
 async fn on_cluster(
     world: &World,
-    cluster: &str,
+    (cluster, crew): (&str, Option<u32>),
     submission: Submission,
     timeout: Duration,
     watch: &Watch,
 ) -> Outcome<Summary> {
     let client = Client::find(cluster)?;
-    let workers: Vec<Place> =
+    let mut places: Vec<Place> =
         client.workers.iter().map(|peer| Place::from(&peer.address)).collect();
-    if workers.is_empty() {
+    if places.is_empty() && crew.is_none() {
         return Err(Failure::new(
             Kind::Failed,
             "the cluster has no workers: start some with `plumeria worker`",
@@ -128,7 +164,18 @@ async fn on_cluster(
     let access = Remote::new(world, &client, wire::Role::Tool, 0)?.access(world);
     let file_system = FileSystem::open(world, &access, Tie::tool("mr"), false, timeout).await?;
     let files = file_system.fs.clone();
-    let done = mapreduce::run(world, files, &access.peers, &workers, submission, watch).await;
+    let scratch = Scratch::new(world);
+    let mut workers = Vec::new();
+    if let Some(count) = crew {
+        let programs = submission.programs.clone();
+        let of = (files.clone() as Arc<dyn Files>, &access.peers);
+        workers = mapreduce::crew(world, of, (&scratch.0, count), programs)
+            .await
+            .or_fail(Kind::Failed, || "cannot start workers".into())?;
+        places = workers.iter().map(|worker| worker.place().clone()).collect();
+    }
+    let done = mapreduce::run(world, files, &access.peers, &places, submission, watch).await;
+    drop(workers);
     file_system.close(world, timeout).await?;
     finished(done)
 }
@@ -141,6 +188,13 @@ fn finished(done: Result<Summary, mapreduce::Error>) -> Outcome<Summary> {
 /// A directory for the map output of a local job, removed when it is over.
 struct Scratch(PathBuf);
 
+impl Scratch {
+    fn new(world: &World) -> Self {
+        let name = format!("plumeria-mr-{}-{:08x}", std::process::id(), world.dice.roll() as u32);
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
@@ -148,8 +202,7 @@ impl Drop for Scratch {
 }
 
 async fn here(world: &World, submission: Submission, watch: &Watch) -> Outcome<Summary> {
-    let name = format!("plumeria-mr-{}-{:08x}", std::process::id(), world.dice.roll() as u32);
-    let scratch = Scratch(std::env::temp_dir().join(name));
+    let scratch = Scratch::new(world);
     finished(mapreduce::run_local(world, &scratch.0, submission, watch).await)
 }
 

@@ -47,7 +47,8 @@ pub(super) async fn run(
     let target = if options.local {
         Target::Here
     } else {
-        Target::Cluster(named.or_else(|| places.source.map(|path| path.display().to_string())))
+        let found = || places.source.map(|path| path.display().to_string());
+        Target::Cluster { cluster: named.or_else(found), crew: None }
     };
     let (verbose, page) = (options.verbose, options.page);
     let spec = options.with(places.inputs, places.output, shipped);
