@@ -147,7 +147,7 @@ impl Node {
     }
 
     pub(crate) fn append_answered(&mut self, from: MemberId, reply: &AppendReply) {
-        if !self.note_rebuilding(from, reply.rebuilding) {
+        if !self.note_rebuilding(from, reply.round, reply.rebuilding) {
             return;
         }
         let last = self.log.last().index;

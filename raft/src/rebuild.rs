@@ -11,11 +11,13 @@
 //!   without the entry, and M refuses it. In the term of the entry itself the member counts as having voted for its leader.
 //! - Until then it votes for nobody, so the worst is that nobody can be elected.
 //!
-//! Each life has a drawn name, so that a late word to an earlier life ends nothing. A group of one or two cannot rebuild
+//! Each life has a drawn name, so that a late word to an earlier life ends nothing. A late answer *of* an earlier life can
+//! make the leader think that a member was emptied that is sound; the answer to a round that the leader began since says
+//! better: whoever was emptied before that round says so, or was told that it may vote. A group of one or two cannot rebuild
 //! a voter: without it there is no majority. Nothing here says what is on the disk.
 
 use crate::effect::HardState;
-use crate::ids::{Index, MemberId, Sequence, Serial};
+use crate::ids::{Index, MemberId, Round, Sequence, Serial};
 use crate::message::{Body, Entry, Payload};
 use crate::node::{Node, State};
 
@@ -23,6 +25,8 @@ use crate::node::{Node, State};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rebuilding {
     life: Serial,
+    /// The newest round when it was heard.
+    round: Round,
     /// An entry that was made since.
     made: Index,
     /// It was told that it may vote.
@@ -32,8 +36,14 @@ pub(crate) struct Rebuilding {
 impl Node {
     /// A follower said, before anything else, whether it is being rebuilt; false if an earlier life of it speaks, of what
     /// it has no more.
-    pub(crate) fn note_rebuilding(&mut self, from: MemberId, life: Option<Serial>) -> bool {
+    pub(crate) fn note_rebuilding(
+        &mut self,
+        from: MemberId,
+        round: Round,
+        life: Option<Serial>,
+    ) -> bool {
         let State::Leader(leader) = &mut self.state else { return false };
+        let newest = leader.round;
         let Some(progress) = leader.progress.get_mut(&from) else { return false };
         if life.is_some() && life == progress.rebuilt {
             // Said before it was told that it may vote, and late: it must not be taken for emptied again.
@@ -42,8 +52,8 @@ impl Node {
         match (progress.rebuilding, life) {
             (None, None) => {}
             (Some(Rebuilding { life: known, .. }), Some(life)) if known == life => {}
-            (Some(Rebuilding { life, told, .. }), None) => {
-                if !told {
+            (Some(Rebuilding { life, told, round: heard, .. }), None) => {
+                if !told && round <= heard {
                     return false;
                 }
                 progress.rebuilding = None;
@@ -52,7 +62,8 @@ impl Node {
             (_, Some(life)) => {
                 progress.forget();
                 let (index, term) = (self.log.last().index.next(), self.hard.term);
-                progress.rebuilding = Some(Rebuilding { life, made: index, told: false });
+                progress.rebuilding =
+                    Some(Rebuilding { life, round: newest, made: index, told: false });
                 self.log.append(Entry { index, term, payload: Payload::Noop });
             }
         }
@@ -64,7 +75,7 @@ impl Node {
         let State::Leader(leader) = &mut self.state else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         let matched = progress.matched;
-        if let Some(Rebuilding { life, made, told }) = &mut progress.rebuilding
+        if let Some(Rebuilding { life, made, told, .. }) = &mut progress.rebuilding
             && self.commit >= *made
             && matched >= *made
         {

@@ -52,6 +52,12 @@ fn a_history_with_many_lost_answers_is_judged_and_not_given_up() {
 }
 
 #[test]
+fn a_late_answer_of_a_member_that_was_emptied_twice_does_not_keep_it_out_for_ever() {
+    let seed = 19764;
+    assert!(run(seed, &Options::default()).is_ok());
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let options = Options { lines: Some(100_000), ..Options::default() };
     for seed in [1, 77, 4711] {
