@@ -39,6 +39,7 @@ fn six_hundred_schedules_end_in_the_same_state_in_both_cores_after_every_step() 
     assert!(total.lonely > 100, "leaders hardly ever lost their majority: {total:?}");
     assert!(total.refused > 1000, "candidates were hardly ever refused: {total:?}");
     assert!(total.transferred > 500 && total.changed > 500, "{total:?}");
+    assert!(total.checkpoints > 200 && total.restored > 50, "{total:?}");
     assert!(total.read.iter().all(|reads| *reads > 100), "hardly any read was answered: {total:?}");
     assert!(total.delivered > 1_000_000, "{total:?}");
 }

@@ -13,6 +13,8 @@ pub(crate) enum Op {
     Lapse(u64),
     /// Commands arrive at this member.
     Propose(u64, Vec<u64>),
+    /// A member takes a checkpoint.
+    Checkpoint(u64),
     /// A client reads at this member; the number names the read.
     Read(u64, u64),
     /// Messages from the first to the second are lost from now on.
@@ -100,6 +102,7 @@ impl<C: Core> Group<C> {
             Op::Propose(id, commands) => {
                 commands.iter().for_each(|command| self.at(*id).propose(*command));
             }
+            Op::Checkpoint(id) => self.at(*id).checkpoint(),
             Op::Read(id, number) => self.at(*id).read(*number),
             Op::Cut(links) => self.cut.extend(links),
             Op::Heal => self.cut.clear(),

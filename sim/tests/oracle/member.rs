@@ -35,7 +35,9 @@ pub(crate) struct View {
     pub(crate) leader: Option<u64>,
     pub(crate) term: u64,
     pub(crate) commit: u64,
-    /// Term and content of each entry from index 1.
+    /// The entry before the log: a checkpoint stands for all up to it.
+    pub(crate) base: u64,
+    /// Term and content of each entry after `base`.
     pub(crate) log: Vec<(u64, Word)>,
     /// The commands that the state machine has seen.
     pub(crate) applied: Vec<u64>,
@@ -44,6 +46,14 @@ pub(crate) struct View {
     pub(crate) joint: bool,
     /// Reads that were answered here: which, and the index that the state machine had to reach.
     pub(crate) reads: Vec<(u64, u64)>,
+}
+
+impl View {
+    /// The entries that this log and another's can both show.
+    pub(crate) fn log_beside(&self, other: &Self) -> &[(u64, Word)] {
+        let hidden = other.base.saturating_sub(self.base) as usize;
+        self.log.get(hidden..).unwrap_or_default()
+    }
 }
 
 /// A member of a group, with its disk and its state machine.
@@ -60,6 +70,8 @@ pub(crate) trait Core {
     fn stand(&mut self);
     /// A command arrives from a client.
     fn propose(&mut self, command: u64);
+    /// Takes a checkpoint, which replaces the log up to what is applied.
+    fn checkpoint(&mut self);
     /// A client wants to read here, proven by a round.
     fn read(&mut self, number: u64);
     fn change(&mut self, change: Change);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::{
-    Config, Configuration, Effect, Entry, Event, HardState, Index, MemberId, Message, Node,
-    Payload, Persist, ReadMode, Role, Stored, Ticket,
+    Checkpoint, Chunk, Config, Configuration, Effect, Entry, Event, HardState, Index, MemberId,
+    Message, Node, Payload, Persist, Position, ReadMode, Role, Stored, Ticket,
 };
 
 use crate::member::{Change, Core, HEARTBEAT, PATIENCE, View, Word};
@@ -21,15 +21,50 @@ pub(crate) struct Ours {
     lives: u64,
     hard: HardState,
     entries: Vec<Entry>,
+    /// The checkpoint in use with its bytes, and the bytes of the one that is being collected.
+    saved: Option<(Checkpoint, Bytes)>,
+    part: Vec<u8>,
+    /// Where the state machine is, the group there, and what the machine saw.
+    at: Position,
+    group: Arc<Configuration>,
     applied: Vec<u64>,
     reads: Vec<(u64, u64)>,
     out: Vec<Message>,
 }
 
 impl Ours {
-    fn node(config: &Config, life: u64, hard: HardState, entries: Vec<Entry>) -> Node {
-        let stored = Stored { hard, entries, ..Stored::default() };
-        Node::new(config.clone(), life, stored).unwrap()
+    /// The state machine begins anew, from the checkpoint.
+    fn load(&mut self) {
+        self.applied.clear();
+        self.at = Position::default();
+        self.group = Arc::new(Configuration::of(self.config.voters.clone()));
+        if let Some((checkpoint, bytes)) = &self.saved {
+            let commands = bytes.chunks(8).map(|c| u64::from_be_bytes(c.try_into().unwrap()));
+            self.applied.extend(commands);
+            self.at = checkpoint.last;
+            self.group = checkpoint.configuration.clone();
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        self.at = entry.position();
+        match &entry.payload {
+            Payload::Noop => {}
+            Payload::Command(_) => {
+                if let Word::Command(command) = word(entry) {
+                    self.applied.push(command);
+                }
+            }
+            Payload::Configuration(group) => self.group = group.clone(),
+        }
+    }
+
+    /// A piece of the checkpoint in use, for one that lags.
+    fn piece(&self, to: MemberId, checkpoint: Checkpoint, offset: u64, limit: u64) -> Event {
+        let bytes = self.saved.as_ref().filter(|(saved, _)| *saved == checkpoint).map(|(_, b)| b);
+        let Some(bytes) = bytes else { return Event::ChunkGone { to, checkpoint } };
+        let data = bytes.slice(offset as usize..(offset + limit) as usize);
+        Event::ChunkRead { to, chunk: Chunk { checkpoint, offset, data } }
     }
 
     fn handle(&mut self, event: Event) {
@@ -38,12 +73,12 @@ impl Ours {
             match effect {
                 Effect::Persist(persist) => self.persist(persist),
                 Effect::Send(message) => self.out.push(message),
-                Effect::Apply(entries) => {
-                    let words = entries.iter().map(word);
-                    self.applied.extend(words.filter_map(|word| match word {
-                        Word::Command(command) => Some(command),
-                        _ => None,
-                    }));
+                Effect::Apply(entries) => entries.iter().for_each(|entry| self.apply(entry)),
+                Effect::Restore(_) => self.load(),
+                Effect::Trim(index) => self.entries.retain(|entry| entry.index > index),
+                Effect::ReadChunk { to, checkpoint, offset, limit } => {
+                    let piece = self.piece(to, checkpoint, offset, limit);
+                    self.node.handle(self.clock, piece);
                 }
                 Effect::ReadReady { ticket, index } => self.reads.push((ticket.0, index.0)),
                 Effect::Halted(why) => panic!("halted: {why}"),
@@ -53,8 +88,15 @@ impl Ours {
     }
 
     fn persist(&mut self, persist: Persist) {
-        assert!(persist.chunks.is_empty(), "no checkpoint is ever taken here");
         self.hard = persist.hard.unwrap_or(self.hard);
+        for chunk in persist.chunks {
+            self.part.truncate(chunk.offset as usize);
+            self.part.extend_from_slice(&chunk.data);
+        }
+        if let Some(checkpoint) = persist.checkpoint {
+            self.saved = Some((checkpoint, std::mem::take(&mut self.part).into()));
+            self.entries.clear();
+        }
         if let Some(from) = persist.truncate {
             self.entries.retain(|entry| entry.index < from);
         }
@@ -75,16 +117,21 @@ impl Core for Ours {
             election_max: ticks(PATIENCE * 2),
             heartbeat: ticks(HEARTBEAT),
             window: 256,
+            keep: 0,
             ..Config::new(MemberId(id), voters)
         };
-        let node = Self::node(&config, 0, HardState::default(), Vec::new());
+        let node = Node::new(config.clone(), 0, Stored::default()).unwrap();
         let mut new = Self {
+            group: Arc::new(Configuration::of(config.voters.clone())),
             config,
             node,
             clock: TICK,
             lives: 0,
             hard: HardState::default(),
             entries: Vec::new(),
+            saved: None,
+            part: Vec::new(),
+            at: Position::default(),
             applied: Vec::new(),
             reads: Vec::new(),
             out: Vec::new(),
@@ -95,8 +142,12 @@ impl Core for Ours {
 
     fn restart(&mut self) {
         self.lives += 1;
-        self.node = Self::node(&self.config, self.lives, self.hard, self.entries.clone());
-        self.applied.clear();
+        let checkpoint = self.saved.as_ref().map(|(checkpoint, _)| checkpoint.clone());
+        let (hard, entries) = (self.hard, self.entries.clone());
+        let stored = Stored { hard, checkpoint, entries, ..Stored::default() };
+        self.node = Node::new(self.config.clone(), self.lives, stored).unwrap();
+        self.load();
+        self.part.clear();
         self.out.clear();
         self.handle(Event::Wake);
     }
@@ -115,6 +166,24 @@ impl Core for Ours {
     fn propose(&mut self, command: u64) {
         let bytes = Bytes::copy_from_slice(&command.to_be_bytes());
         self.handle(Event::Propose { ticket: Ticket(command), command: bytes });
+    }
+
+    fn checkpoint(&mut self) {
+        let bytes: Vec<u8> =
+            self.applied.iter().flat_map(|command| command.to_be_bytes()).collect();
+        let checkpoint = Checkpoint {
+            last: self.at,
+            configuration: self.group.clone(),
+            size: bytes.len() as u64,
+            digest: self
+                .applied
+                .iter()
+                .fold(0, |sum: u64, command| sum.wrapping_mul(31).wrapping_add(*command)),
+        };
+        if self.at.index > self.node.base().index {
+            self.saved = Some((checkpoint.clone(), bytes.into()));
+            self.handle(Event::CheckpointTaken(checkpoint));
+        }
     }
 
     fn read(&mut self, number: u64) {
@@ -155,6 +224,7 @@ impl Core for Ours {
             leader: status.leader.map(|id| id.0),
             term: status.term.0,
             commit: status.commit.0,
+            base: self.node.base().index.0,
             log: self.node.entries().map(|e| (e.term.0, word(e))).collect(),
             applied: self.applied.clone(),
             voters: ids(&group.voters),

@@ -1,6 +1,6 @@
 //! Schedules from a seed, and the comparison after each step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sim::dice::Dice;
 
@@ -25,6 +25,9 @@ pub(crate) struct Tally {
     pub(crate) lonely: u64,
     pub(crate) transferred: u64,
     pub(crate) changed: u64,
+    /// Checkpoints taken, and members that were brought up by one.
+    pub(crate) checkpoints: u64,
+    pub(crate) restored: u64,
     /// Reads that were answered, at leaders and at others.
     pub(crate) read: [u64; 2],
     /// Candidates that were refused, by both.
@@ -41,6 +44,8 @@ impl Tally {
         self.lonely += other.lonely;
         self.transferred += other.transferred;
         self.changed += other.changed;
+        self.checkpoints += other.checkpoints;
+        self.restored += other.restored;
         self.read[0] += other.read[0];
         self.read[1] += other.read[1];
         self.refused += other.refused;
@@ -133,7 +138,8 @@ impl Pair {
                 (to != leader).then_some(Op::Transfer(leader, to))?
             }
             86..92 => self.change(dice)?,
-            92..96 => self.read(dice)?,
+            92..95 => self.read(dice)?,
+            95..98 => self.checkpoint(&views, any)?,
             _ => Op::Pass,
         };
         match &op {
@@ -146,6 +152,16 @@ impl Pair {
     fn command(&mut self) -> u64 {
         self.commands += 1;
         self.commands
+    }
+
+    /// A checkpoint of a member that has applied the same in both, while whoever hears a member is heard by it: to one that
+    /// is not heard the oracle sends a whole checkpoint, where ours asks first how much of it is there.
+    fn checkpoint(&self, views: &BTreeMap<u64, View>, id: u64) -> Option<Op> {
+        let one_way = |(a, b): (&u64, &u64)| self.ours.one_way(*a, *b);
+        let asks = views.keys().any(|a| views.keys().any(|b| one_way((a, b))));
+        let level = views[&id].applied == self.theirs.view(id).applied;
+        (!asks && level && !self.fresh.contains(&id) && !self.unheard.contains(&id))
+            .then_some(Op::Checkpoint(id))
     }
 
     /// A read at a member that hears the leader and is heard by it.
@@ -207,14 +223,16 @@ impl Pair {
         self.compare(leader.map(|(id, _)| id))
     }
 
-    fn note(&mut self, op: &Op, before: &std::collections::BTreeMap<u64, View>) {
+    fn note(&mut self, op: &Op, before: &BTreeMap<u64, View>) {
         let after = self.ours.views();
         let tally = &mut self.tally;
         tally.steps += 1;
         for (id, old) in before {
             let Some(new) = after.get(id) else { continue };
-            let kept = old.log.iter().zip(&new.log).take_while(|(a, b)| a == b).count();
-            tally.replaced += (old.log.len() - kept) as u64;
+            let (was, is) = (old.log_beside(new), new.log_beside(old));
+            let kept = was.iter().zip(is).take_while(|(a, b)| a == b).count();
+            tally.replaced += (was.len() - kept) as u64;
+            tally.restored += u64::from(new.base > old.base && !matches!(op, Op::Checkpoint(_)));
             tally.lonely += u64::from(
                 old.leads && !new.leads && old.term == new.term && matches!(op, Op::Pass),
             );
@@ -222,6 +240,7 @@ impl Pair {
         match op {
             Op::Transfer(_, to) => tally.transferred += u64::from(after[to].leads),
             Op::Change(..) => tally.changed += 1,
+            Op::Checkpoint(at) => tally.checkpoints += u64::from(after[at].base > before[at].base),
             Op::Read(at, number) if after[at].reads.iter().any(|(read, _)| read == number) => {
                 tally.read[usize::from(!after[at].leads)] += 1;
             }
@@ -253,7 +272,7 @@ impl Pair {
                 return differ("who leads");
             } else if our.term != their.term {
                 return differ("term");
-            } else if our.log != their.log {
+            } else if our.log_beside(their) != their.log_beside(our) {
                 return differ("log");
             } else if our.reads != their.reads {
                 return differ("answered reads");

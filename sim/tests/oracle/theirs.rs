@@ -2,10 +2,11 @@
 //!
 //! Its random election timeouts are pinned beyond the end of every schedule, so that a member stands only when told.
 
+use oracle::eraftpb::Snapshot;
 use oracle::eraftpb::{ConfChangeSingle, ConfState, Message};
 use oracle::eraftpb::{ConfChangeTransition, ConfChangeType, ConfChangeV2, Entry, EntryType};
 use oracle::storage::MemStorage;
-use oracle::{Config, RawNode, StateRole};
+use oracle::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use slog::{Discard, Logger, o};
 
 use crate::member::{Change, Core, HEARTBEAT, PATIENCE, View, Word};
@@ -18,7 +19,8 @@ pub(crate) struct Theirs {
     /// Where the state machine is, and what it saw; kept on its disk, since this core does not change the group anew
     /// when it starts again.
     at: u64,
-    applied: Vec<u64>,
+    /// Each command with its index.
+    applied: Vec<(u64, u64)>,
     group: ConfState,
     /// Reads that wait for the state machine, and those that were answered.
     waiting: Vec<(u64, u64)>,
@@ -43,12 +45,22 @@ impl Theirs {
         RawNode::new(&config, store.clone(), &Logger::root(Discard, o!())).unwrap()
     }
 
+    /// Goes on from a checkpoint that the leader sent.
+    fn restore(&mut self, snapshot: Snapshot) {
+        let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
+        let commands = snapshot.data.chunks(16).map(|c| (number(&c[..8]), number(&c[8..])));
+        self.applied = commands.collect();
+        self.at = snapshot.get_metadata().index;
+        self.group = snapshot.get_metadata().get_conf_state().clone();
+        self.store.wl().apply_snapshot(snapshot).unwrap();
+    }
+
     fn apply(&mut self, entries: Vec<Entry>) {
         for entry in entries {
             self.at = entry.index;
             match word(&entry) {
                 Word::Noop => {}
-                Word::Command(command) => self.applied.push(command),
+                Word::Command(command) => self.applied.push((entry.index, command)),
                 Word::Change => {
                     // What was proposed travels in the context; without one, the group leaves the joint state.
                     let change = context(&entry.context).map_or_else(ConfChangeV2::default, joint);
@@ -77,6 +89,12 @@ impl Core for Theirs {
     }
 
     fn tick(&mut self) {
+        // Between two ticks everything is delivered: a checkpoint that did not arrive was lost, which its driver must say.
+        let prs = self.node.raft.prs().iter();
+        let lost = prs.filter(|(_, progress)| progress.state == ProgressState::Snapshot);
+        for id in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.node.report_snapshot(id, SnapshotStatus::Failure);
+        }
         self.node.tick();
     }
 
@@ -87,6 +105,11 @@ impl Core for Theirs {
     fn propose(&mut self, command: u64) {
         // Refused where no leader is known, or while leadership is handed on.
         let _ = self.node.propose(Vec::new(), command.to_be_bytes().to_vec());
+    }
+
+    fn checkpoint(&mut self) {
+        // It keeps the entry at `at`, whose term it would not know else.
+        self.store.wl().compact(self.at).unwrap();
     }
 
     fn read(&mut self, number: u64) {
@@ -116,7 +139,9 @@ impl Core for Theirs {
         let mut out = Vec::new();
         while self.node.has_ready() {
             let mut ready = self.node.ready();
-            assert!(ready.snapshot().is_empty(), "no checkpoint is ever taken here");
+            if !ready.snapshot().is_empty() {
+                self.restore(ready.snapshot().clone());
+            }
             out.extend(ready.take_messages());
             self.waiting.extend(ready.take_read_states().iter().map(|state| {
                 (u64::from_be_bytes(state.request_ctx[..].try_into().unwrap()), state.index)
@@ -137,6 +162,19 @@ impl Core for Theirs {
         }
         let at = self.at;
         self.reads.extend(self.waiting.extract_if(.., |(_, index)| *index <= at));
+        // This store makes checkpoints without the state machine's bytes.
+        for message in &mut out {
+            let upto = message.get_snapshot().get_metadata().index;
+            let covered = self.applied.iter().filter(|(index, _)| *index <= upto);
+            let bytes: Vec<u8> = covered
+                .flat_map(|(index, command)| [index.to_be_bytes(), command.to_be_bytes()])
+                .flatten()
+                .collect();
+            if upto > 0 {
+                assert!(upto <= self.at, "of what is not applied");
+                message.mut_snapshot().data = bytes.into();
+            }
+        }
         out.into_iter().map(|message| (message.to, message)).collect()
     }
 
@@ -152,8 +190,9 @@ impl Core for Theirs {
             leader: (raft.leader_id != 0).then_some(raft.leader_id),
             term: raft.term,
             commit: raft.raft_log.committed,
+            base: raft.raft_log.first_index() - 1,
             log: raft.raft_log.all_entries().iter().map(|e| (e.term, word(e))).collect(),
-            applied: self.applied.clone(),
+            applied: self.applied.iter().map(|(_, command)| *command).collect(),
             voters: sorted(self.group.get_voters()),
             learners: sorted(self.group.get_learners()),
             joint: !self.group.get_voters_outgoing().is_empty(),
