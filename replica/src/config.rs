@@ -61,7 +61,7 @@ impl GroupConfig {
             dir,
             election_min: Duration::from_millis(250),
             election_max: Duration::from_millis(500),
-            heartbeat: Duration::from_millis(60),
+            heartbeat: Duration::from_millis(100),
             checkpoint_every: 50_000,
         }
     }
