@@ -7,6 +7,7 @@
 mod acknowledged;
 mod durable;
 mod election;
+mod leases;
 mod logs;
 mod machine;
 mod majorities;
@@ -22,6 +23,7 @@ mod whole;
 pub use acknowledged::Acknowledged;
 pub use durable::DurableCommitment;
 pub use election::ElectionSafety;
+pub use leases::SoleLease;
 pub use logs::{Delta, Logs};
 pub use machine::StateMachineSafety;
 pub use majorities::Majorities;
@@ -33,6 +35,8 @@ pub use promises::DurablePromises;
 pub use reads::LinearizableReads;
 pub use rounds::ReadRounds;
 pub use whole::LeaderCompleteness;
+
+use std::time::Duration;
 
 use ::raft::{
     Checkpoint, Configuration, Entry, Index, MemberId, ReadMode, Role, Status, Term, Ticket,
@@ -120,12 +124,16 @@ pub struct Promise {
     pub what: &'static str,
     /// Whether the disk stands behind it.
     pub kept: bool,
+    /// Up to where it acknowledges the log of the leader of its term.
+    pub acknowledged: Option<Index>,
 }
 
 /// One step of a schedule.
 pub struct Step<'a> {
     /// Grows with the events of a schedule.
     pub number: u64,
+    /// The schedule's clock.
+    pub now: Duration,
     /// All members, by place; ids are place + 1.
     pub members: &'a [Member],
     /// What each shows of itself, if it is up.
@@ -205,12 +213,13 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(LeaderCompleteness::default()),
         Box::new(StateMachineSafety::default()),
         Box::new(DurableCommitment),
-        Box::new(DurablePromises),
+        Box::new(DurablePromises::default()),
         Box::new(OwnTermCommitment),
         Box::new(Majorities::default()),
         Box::new(Acknowledged::default()),
         Box::new(AppliedOnce::default()),
         Box::new(LinearizableReads::default()),
         Box::new(ReadRounds::default()),
+        Box::new(SoleLease),
     ]
 }

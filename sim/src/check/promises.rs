@@ -1,13 +1,20 @@
 //! Durable promises: a vote that was told, and an entry that was acknowledged, are on stable storage when the message
-//! leaves (section 5.2, "persistent state").
+//! leaves (section 5.2, "persistent state"), and an acknowledged entry stays for as long as the leader may count it.
 //!
 //! A member that crashes right then must stand by what it said.
 
+use std::collections::BTreeMap;
+
+use ::raft::{Index, Term};
+
 use super::{Invariant, Step};
 
-/// What is told is synced.
+/// What is told is synced, and stays.
 #[derive(Debug, Default)]
-pub struct DurablePromises;
+pub struct DurablePromises {
+    /// By place: up to where it acknowledged the log of the leader of that term.
+    acknowledged: BTreeMap<usize, (Term, Index)>,
+}
 
 impl Invariant for DurablePromises {
     fn name(&self) -> &'static str {
@@ -18,6 +25,18 @@ impl Invariant for DurablePromises {
         if let Some(broken) = step.seen.promised.iter().find(|p| !p.kept) {
             return Err(format!("{:?} promised {} that its disk lacks", step.id(), broken.what));
         }
-        Ok(!step.seen.promised.is_empty())
+        let Some(status) = step.status() else { return Ok(false) };
+        let (term, upto) = self.acknowledged.entry(step.moved).or_default();
+        if status.rebuilding || status.term > *term {
+            // It was emptied and says so, or follows another leader, whose log it takes.
+            (*term, *upto) = (status.term, Index::ZERO);
+        }
+        let told = step.seen.promised.iter().filter_map(|p| p.acknowledged).max();
+        *upto = (*upto).max(told.unwrap_or_default());
+        if status.last < *upto {
+            let (id, last) = (step.id(), status.last);
+            return Err(format!("{id:?} acknowledged {upto:?} in {term:?} and has {last:?} left"));
+        }
+        Ok(*upto > Index::ZERO || !step.seen.promised.is_empty())
     }
 }

@@ -393,6 +393,7 @@ impl<A> Group<A> {
         };
         let step = Step {
             number: self.report.events,
+            now: self.now,
             members: &self.members,
             statuses: &self.statuses,
             before: before.as_ref(),

@@ -116,7 +116,8 @@ impl Member {
     }
 
     /// The time on its own clock.
-    fn local(&self, now: Duration) -> Duration {
+    #[must_use]
+    pub fn local(&self, now: Duration) -> Duration {
         now * u32::try_from(self.rate).unwrap_or(1000) / 1000
     }
 
@@ -257,19 +258,19 @@ impl Member {
 
     /// Notes what a message promises, and whether the disk stands behind it now.
     fn promise(&mut self, message: &Message, seen: &mut Seen) {
-        let (what, kept) = match &message.body {
+        let (what, kept, acknowledged) = match &message.body {
             Body::VoteReply { granted: true } => {
-                ("a vote", self.disk.tell_vote(message.term, message.to))
+                ("a vote", self.disk.tell_vote(message.term, message.to), None)
             }
             Body::AppendReply(reply) => match reply.outcome {
                 // What an older term's answer spoke of may have been replaced since.
                 Outcome::Accepted { matched } if self.disk.term() == message.term => {
-                    ("entries", self.disk.last() >= matched)
+                    ("entries", self.disk.last() >= matched, Some(matched))
                 }
                 _ => return,
             },
             _ => return,
         };
-        seen.promised.push(Promise { what, kept });
+        seen.promised.push(Promise { what, kept, acknowledged });
     }
 }
