@@ -124,8 +124,8 @@ pub struct Promise {
     pub what: &'static str,
     /// Whether the disk stands behind it.
     pub kept: bool,
-    /// Up to where it acknowledges the log of the leader of its term.
-    pub acknowledged: Option<Index>,
+    /// Up to where it acknowledges the log of the leader of this term.
+    pub acknowledged: Option<(Term, Index)>,
 }
 
 /// One step of a schedule.

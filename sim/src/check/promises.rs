@@ -31,7 +31,9 @@ impl Invariant for DurablePromises {
             // It was emptied and says so, or follows another leader, whose log it takes.
             (*term, *upto) = (status.term, Index::ZERO);
         }
-        let told = step.seen.promised.iter().filter_map(|p| p.acknowledged).max();
+        // It may have told an older leader something before, in the same step.
+        let told = step.seen.promised.iter().filter_map(|p| p.acknowledged);
+        let told = told.filter(|(told, _)| told == term).map(|(_, index)| index).max();
         *upto = (*upto).max(told.unwrap_or_default());
         if status.last < *upto {
             let (id, last) = (step.id(), status.last);

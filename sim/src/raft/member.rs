@@ -265,7 +265,7 @@ impl Member {
             Body::AppendReply(reply) => match reply.outcome {
                 // What an older term's answer spoke of may have been replaced since.
                 Outcome::Accepted { matched } if self.disk.term() == message.term => {
-                    ("entries", self.disk.last() >= matched, Some(matched))
+                    ("entries", self.disk.last() >= matched, Some((message.term, matched)))
                 }
                 _ => return,
             },
