@@ -142,7 +142,7 @@ impl Gates {
         let returned = |gate: &Gate| {
             gate.stage == Stage::Returned && gate.keep.is_none() && gate.span.contains(name)
         };
-        self.next - then <= RECENT as u64
+        self.reaches_back(then)
             && !self.gates.iter().any(returned)
             && self
                 .recent
@@ -150,12 +150,16 @@ impl Gates {
                 .all(|(id, span)| *id <= then || !span.contains(name) || pending(*id))
     }
 
+    /// Whether all gates since `then` are remembered. They are not if `then` is of gates that are gone: when the
+    /// lease is lost all state goes, and a load that was under way comes back to new ones.
+    fn reaches_back(&self, then: u64) -> bool {
+        self.next.checked_sub(then).is_some_and(|since| since <= RECENT as u64)
+    }
+
     /// Whether no revocation touched `name` since `then`.
     pub(crate) fn clear_since(&self, then: u64, name: Name) -> bool {
-        if self.next - then > RECENT as u64 {
-            return false;
-        }
-        !self.recent.iter().any(|(id, span)| *id > then && span.contains(name))
+        self.reaches_back(then)
+            && !self.recent.iter().any(|(id, span)| *id > then && span.contains(name))
     }
 }
 
@@ -231,6 +235,16 @@ mod tests {
         assert!(!gates.kept_since(before, Name(5)) && !gates.kept_since(gates.now(), Name(5)));
         gates.lift(span(5, 6), Mode::Exclusive);
         assert!(!gates.kept_since(before, Name(5)) && gates.kept_since(gates.now(), Name(5)));
+    }
+
+    #[test]
+    fn a_load_that_outlived_the_lease_is_not_believed() {
+        let mut gates = Gates::default();
+        gates.open(span(5, 6), None);
+        let then = gates.now();
+        // What `Fs::fail` does.
+        let gates = Gates::default();
+        assert!(!gates.clear_since(then, Name(9)) && !gates.kept_since(then, Name(9)));
     }
 
     #[test]

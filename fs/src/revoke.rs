@@ -199,8 +199,11 @@ impl State {
         inodes(span).is_some_and(|(from, to)| self.mapped.range(from..to).next().is_some())
     }
 
-    /// No write-back is under way under `span`, and no run of it is spoken for.
+    /// No write-back is under way under `span`, no run of it is spoken for, and nothing of it is being freed.
     fn is_quiet(&self, span: Span) -> bool {
+        if self.freeing.range(span.start()..span.end()).next().is_some() {
+            return false;
+        }
         if self.jobs == 0 && self.segments.reserved.is_empty() {
             return true;
         }
@@ -256,5 +259,21 @@ impl State {
         {
             self.segments.inodes = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by a simulated cluster: the bitmap was flushed and forgotten, then the inode was freed, and its bits stayed.
+    #[test]
+    fn a_bitmap_is_not_given_up_while_what_it_covers_is_being_freed() {
+        let map = SegmentNo::new(3).unwrap().inode_map_lock();
+        let mut state = State::new();
+        assert!(state.is_quiet(Span::one(map)));
+        state.freeing.insert(map);
+        assert!(!state.is_quiet(Span::one(map)));
+        assert!(state.is_quiet(Span::one(Name(map.0 + 1))));
     }
 }

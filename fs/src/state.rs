@@ -173,6 +173,9 @@ pub(crate) struct State {
     pub segments: Segments,
     /// Write-backs under way.
     pub jobs: u32,
+    /// Locks of the bitmaps that are about to be changed by what is being freed: it was begun under them and will be
+    /// ended under them, so a revocation of one waits.
+    pub freeing: BTreeSet<Name>,
     /// Inodes without a name that nobody here has open.
     pub orphans: BTreeSet<InodeNo>,
     /// Those that another mount has open, and when to look again.
@@ -222,6 +225,7 @@ impl State {
             gates: Gates::default(),
             segments: Segments::default(),
             jobs: 0,
+            freeing: BTreeSet::new(),
             orphans: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
             trims: BTreeSet::new(),

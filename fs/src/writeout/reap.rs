@@ -49,6 +49,7 @@ impl Fs {
             self.ask_sole(&batch).await?;
             let (claimed, losses) = self.losses(&batch).await?;
             let result = self.reap(&losses).await;
+            self.state.lock().freeing.clear();
             self.release_claims(&claimed, None);
             result?;
             if claimed.is_empty() {
@@ -58,8 +59,8 @@ impl Fs {
         }
     }
 
-    /// Finds out what is lost, with all locks that freeing it needs, and claims the inodes: a
-    /// revocation waits until they are freed, or not begun.
+    /// Finds out what is lost, with all locks that freeing it needs, and claims the inodes and the
+    /// bitmaps: a revocation waits until they are freed, or not begun.
     async fn losses(&self, batch: &[InodeNo]) -> Result<(Vec<InodeNo>, Vec<Loss>), Error> {
         self.run(|tx| {
             let mut losses = Vec::new();
@@ -71,9 +72,12 @@ impl Fs {
                 .flat_map(|loss| &loss.runs)
                 .map(|(_, run)| run.segment().space_lock())
                 .collect();
-            for lock in locks {
-                tx.hold(lock, Mode::Exclusive)?;
+            for lock in &locks {
+                tx.hold(*lock, Mode::Exclusive)?;
             }
+            let maps = losses.iter().filter(|loss| loss.whole);
+            let maps = maps.map(|loss| loss.ino.segment().inode_map_lock());
+            tx.state.freeing = locks.into_iter().chain(maps).collect();
             let mut claimed = Vec::new();
             for loss in &losses {
                 if let Some(slot) = tx.state.inodes.get_mut(&loss.ino) {
