@@ -57,6 +57,13 @@ pub(crate) enum Command {
     /// Show and change the consensus groups of the coordinators.
     #[command(subcommand)]
     Raft(Raft),
+    /// Show who holds which locks, who waits for whom, and since when.
+    Locks(Cluster),
+    /// Show the sessions of the lock service: mounts, workers, tools.
+    Sessions(Cluster),
+    /// Look at the registry's nodes, change them, watch them.
+    #[command(subcommand)]
+    Registry(Registry),
     /// Run MapReduce jobs.
     #[command(subcommand)]
     Mr(Mr),
@@ -142,6 +149,86 @@ pub(crate) struct Cluster {
     /// A data directory of `plumeria dev` or a client configuration file.
     #[arg(env = "PLUMERIA_CLUSTER")]
     pub(crate) cluster: String,
+}
+
+/// A node of the registry.
+#[derive(Args, Debug)]
+pub(crate) struct At {
+    /// A data directory of `plumeria dev` or a client configuration file.
+    pub(crate) cluster: String,
+    /// The node, for instance /mounts.
+    pub(crate) node: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Registry {
+    /// List a node's children.
+    Ls {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Print a node's data.
+    Get {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Create a node.
+    Create {
+        #[command(flatten)]
+        at: At,
+        /// What it says.
+        #[arg(default_value = "")]
+        data: String,
+        /// Create what is missing above it, too.
+        #[arg(short, long)]
+        parents: bool,
+        /// Put a number that only grows behind its name.
+        #[arg(long)]
+        sequential: bool,
+    },
+    /// Change a node's data.
+    Set {
+        #[command(flatten)]
+        at: At,
+        /// What it says from now on.
+        data: String,
+        /// Only if it has this version.
+        #[arg(long = "if-version", value_name = "N")]
+        revision: Option<u64>,
+    },
+    /// Delete a node that has no children.
+    Delete {
+        #[command(flatten)]
+        at: At,
+        /// Only if it has this version.
+        #[arg(long = "if-version", value_name = "N")]
+        revision: Option<u64>,
+    },
+    /// Print what happens to a node; each wait ends after --timeout.
+    Watch {
+        #[command(flatten)]
+        at: At,
+        /// End after so many changes.
+        #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+        count: u64,
+        /// Everything below it, too.
+        #[arg(long)]
+        below: bool,
+    },
+}
+
+impl Registry {
+    /// The cluster.
+    pub(crate) fn cluster(&self) -> &str {
+        match self {
+            Self::Ls { at }
+            | Self::Get { at }
+            | Self::Create { at, .. }
+            | Self::Set { at, .. }
+            | Self::Delete { at, .. }
+            | Self::Watch { at, .. } => &at.cluster,
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]

@@ -2,9 +2,11 @@
 
 pub(crate) mod dev;
 pub(crate) mod fsck;
+pub(crate) mod locks;
 pub(crate) mod mount;
 pub(crate) mod mr;
 pub(crate) mod raft;
+pub(crate) mod registry;
 pub(crate) mod roles;
 pub(crate) mod status;
 pub(crate) mod stop;

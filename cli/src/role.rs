@@ -11,7 +11,7 @@ mod mounted;
 mod rows;
 mod worker;
 
-pub(crate) use access::{Access, Remote, coordinators, servers, sessions};
+pub(crate) use access::{Access, Remote, coordinators, registered, servers, sessions};
 pub(crate) use block::BlockServer;
 pub(crate) use coordinator::{Coordinator, GROUPS};
 pub(crate) use embedded::Embedded;

@@ -22,6 +22,11 @@ pub(crate) async fn run(
     let coordinators = role::coordinators(world, &client, timeout).await?;
     let servers = role::servers(world, &client, timeout).await?;
     let sessions = role::sessions(world, &client, timeout).await?;
+    // The rest is worth showing without it.
+    let registered = role::registered(world, &client, timeout).await.unwrap_or_else(|failure| {
+        tracing::warn!(error = %failure.error, "the registry does not answer");
+        Vec::new()
+    });
     let (mounts, others): (Vec<_>, Vec<_>) =
         sessions.into_iter().partition(|session| session.kind == "mount");
     output.json(&serde_json::json!({
@@ -30,6 +35,10 @@ pub(crate) async fn run(
         "block_servers": servers.iter().map(ServerRow::json).collect::<Vec<_>>(),
         "mounts": mounts.iter().map(SessionRow::json).collect::<Vec<_>>(),
         "workers": others.iter().filter(|row| row.kind == "worker").map(SessionRow::json).collect::<Vec<_>>(),
+        "registered": registered
+            .iter()
+            .map(|(node, about)| serde_json::json!({ "node": node, "about": about }))
+            .collect::<Vec<_>>(),
         "configured_workers": client.workers.iter().map(|peer| peer.address.to_string()).collect::<Vec<_>>(),
     }));
     output.heading("coordinators");
@@ -51,5 +60,16 @@ pub(crate) async fn run(
     let workers =
         client.workers.iter().map(|peer| vec![peer.node.to_string(), peer.address.to_string()]);
     output.table(&["node", "address"], workers.collect());
+    output.heading("registered");
+    let word = |about: &serde_json::Value, key: &str| match &about[key] {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let registered = registered.iter().map(|(node, about)| {
+        let words = ["host", "pid", "owner"].map(|key| word(about, key));
+        std::iter::once(node.clone()).chain(words).collect()
+    });
+    output.table(&["node", "host", "pid", "owner"], registered.collect());
     Ok(())
 }

@@ -8,7 +8,10 @@ use blockstore::{
     link::MapLink,
     map::{MapClient, MapService, MapWire},
 };
-use lockservice::Service;
+use lockservice::{
+    Service,
+    registry::{NodePath, Question, What},
+};
 use wire::{ClusterId, Identity, NodeId, Role};
 use world::World;
 
@@ -18,10 +21,16 @@ use crate::{
     role::rows::{CoordinatorRow, ServerRow, SessionRow},
 };
 
+/// Makes the lock service for another thread.
+pub(crate) type Apart = Arc<dyn Fn(&World) -> Arc<dyn Service> + Send + Sync>;
+
 /// What a client needs of a cluster.
 #[derive(Clone)]
 pub(crate) struct Access {
     pub(crate) locks: Arc<dyn Service>,
+    /// The lock service again, with connections that live in the world that is given: leases are
+    /// renewed on a thread of their own.
+    pub(crate) apart: Apart,
     pub(crate) map: MapClient,
     /// Block servers: function calls for those of this process, else the addresses that the map tells.
     pub(crate) lines: Lines,
@@ -61,13 +70,17 @@ impl Remote {
 
     /// Everything that a client needs.
     pub(crate) fn access(&self, world: &World) -> Access {
-        let peer = |peer: &Peer| {
-            let service: Arc<dyn Service> = lockservice::Remote::new(world, self.me, &peer.address);
-            (peer.node, service)
-        };
-        let locks = self.client.coordinators.iter().map(peer).collect();
+        let (me, peers) = (self.me, self.client.coordinators.clone());
+        let apart: Apart = Arc::new(move |world| {
+            let peer = |peer: &Peer| {
+                let service: Arc<dyn Service> = lockservice::Remote::new(world, me, &peer.address);
+                (peer.node, service)
+            };
+            lockservice::Router::new(world.clone(), peers.iter().map(peer).collect())
+        });
         Access {
-            locks: lockservice::Router::new(world.clone(), locks),
+            locks: apart(world),
+            apart,
             map: self.map(world),
             lines: Lines::new(world, self.me),
             peers: mapreduce::Peers::new(world, Some(self.me)),
@@ -91,6 +104,41 @@ pub(crate) async fn sessions(
         .await
         .or_fail(Kind::Unreachable, || UNREACHABLE.into())?;
     Ok(rows.into_iter().map(SessionRow::from).collect())
+}
+
+/// Who is known to the registry: the paths of mounts and workers, and what they say of themselves.
+pub(crate) async fn registered(
+    world: &World,
+    client: &Client,
+    timeout: Duration,
+) -> Outcome<Vec<(String, serde_json::Value)>> {
+    let locks = Remote::new(world, client, Role::Tool, 0)?.access(world).locks;
+    let deadline = world.clock.now() + timeout;
+    let cannot = || UNREACHABLE.to_owned();
+    // What was registered before this command began is seen.
+    let mut seen = locks.sync(deadline).await.or_fail(Kind::Unreachable, cannot)?;
+    let mut found = Vec::new();
+    for group in ["/mounts", "/workers"] {
+        let group = NodePath::new(group).or_fail(Kind::Failed, cannot)?;
+        let children = Question { path: group.clone(), what: What::Children, version: None };
+        let answers = locks.read(&[children], seen, deadline).await;
+        let answers = answers.or_fail(Kind::Unreachable, cannot)?;
+        seen = answers.revision;
+        let names = answers.results.into_iter().flatten().flat_map(|node| node.children);
+        for name in names {
+            let path = group.child(&name).or_fail(Kind::Failed, cannot)?;
+            let data = Question { path: path.clone(), what: What::Data, version: None };
+            let answers = locks.read(&[data], seen, deadline).await;
+            let answers = answers.or_fail(Kind::Unreachable, cannot)?;
+            seen = answers.revision;
+            // It may have gone meanwhile.
+            if let Some(Ok(node)) = answers.results.first() {
+                let about = serde_json::from_slice(&node.data).unwrap_or_default();
+                found.push((path.to_string(), about));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The block servers.

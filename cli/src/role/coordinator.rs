@@ -94,6 +94,7 @@ impl Coordinator {
         let serving = wire::Server::new(world, me)
             .service(mesh.service())
             .service(lockservice::adapter(world, service))
+            .service(lockservice::registry::adapter(world, locks.clone()))
             .service(MapRpc::serve(world, map.clone()))
             .serve(&listen.address)
             .await

@@ -35,8 +35,12 @@ impl Embedded {
         let map =
             MapClient::new(world, coordinators.iter().map(|one| (one.node, one.map())).collect());
         let locks = coordinators.iter().map(|one| (one.node, one.locks())).collect();
+        let locks = lockservice::Router::new(world.clone(), locks);
+        let same = locks.clone();
         let access = Access {
-            locks: lockservice::Router::new(world.clone(), locks),
+            locks,
+            // Function calls need no connection.
+            apart: Arc::new(move |_| same.clone()),
             map: map.clone(),
             lines: Lines::new(world, me),
             peers: mapreduce::Peers::new(world, Some(me)),

@@ -7,7 +7,12 @@ use blockstore::{
     Fence, VirtualDisk,
     client::{Client, ClientConfig},
 };
-use fs::{Fs, layout::geometry::LOCK_VOLUME, mkfs::Root};
+use fs::{
+    Fs,
+    layout::geometry::{LOCK_INODES, LOCK_VOLUME},
+    mkfs::Root,
+};
+use lockservice::registry::{NodePath, recipes::Members};
 use lockservice::{Clerk, Locks as _, Mode, Name, Span, clerk, message::Kind as SessionKind};
 use serde_json::json;
 use world::{Task, World};
@@ -17,6 +22,8 @@ use crate::{
     role::Access,
 };
 
+/// After how long without use an inode's lock is given back.
+const IDLE: Duration = Duration::from_secs(3600);
 /// How often the numbers for `plumeria status` are refreshed.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
@@ -88,6 +95,15 @@ impl FileSystem {
         clerk.attach(fs.clone(), Some(recovery));
         let started = world.until(deadline, fs.start()).await;
         started.or_fail(Kind::Unreachable, cannot)?.or_fail(Kind::Failed, cannot)?;
+        // Inode locks are asked for before every use, so they can go when nobody uses them.
+        let first = Name::new(LOCK_INODES, 0, 0);
+        if let Some(inodes) = Span::new(first, Name::new(LOCK_INODES + 1, 0, 0)) {
+            clerk.give_back_after(IDLE, inodes);
+        }
+        if let Err(failure) = register(world, &clerk, &tie).await {
+            // Nothing but the list of mounts depends on it.
+            tracing::warn!(error = %failure.error, "this client is not in the registry");
+        }
         let report = report(world.clone(), fs.clone(), clerk, disk, tie);
         let reporter = world.spawn("report", report);
         Ok(Self { fs, reporter })
@@ -108,7 +124,9 @@ impl FileSystem {
             replace: tie.replace,
             patience: None,
         };
-        Clerk::open(world.clone(), access.locks.clone(), config)
+        let apart = access.apart.clone();
+        let apart = move |world: &World| apart(world);
+        Clerk::open_apart(world.clone(), access.locks.clone(), config, apart)
             .await
             .or_fail(Kind::Unreachable, || "cannot open a session with the lock service".into())
     }
@@ -125,6 +143,29 @@ impl FileSystem {
     pub(crate) fn leave(self) {
         self.reporter.abort();
     }
+}
+
+/// Makes a mount or a worker known in the registry for as long as its session lives.
+async fn register(world: &World, clerk: &Clerk, tie: &Tie) -> Outcome {
+    let group = match tie.kind {
+        SessionKind::Mount => "/mounts",
+        SessionKind::Worker => "/workers",
+        SessionKind::Tool => return Ok(()),
+    };
+    let cannot = || "cannot register with the lock service".to_owned();
+    let about = json!({
+        "owner": tie.owner,
+        "host": rustix::system::uname().nodename().to_string_lossy(),
+        "mountpoint": tie.mountpoint,
+        "pid": std::process::id(),
+        "since": world.clock.wall().seconds,
+    });
+    let group = NodePath::new(group).or_fail(Kind::Failed, cannot)?;
+    let members = Members::new(&clerk.registry(), group);
+    members
+        .join(&clerk.session().0.to_string(), about.to_string())
+        .await
+        .or_fail(Kind::Unreachable, cannot)
 }
 
 /// Formats a new volume. Mounts and workers of a new cluster start side by side, and only one may
