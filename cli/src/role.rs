@@ -7,15 +7,17 @@ mod block;
 mod coordinator;
 mod embedded;
 mod file_system;
+mod known;
 mod mounted;
 mod rows;
 mod worker;
 
-pub(crate) use access::{Access, Remote, coordinators, registered, servers, sessions};
+pub(crate) use access::{Access, Remote, coordinators, servers, sessions};
 pub(crate) use block::BlockServer;
 pub(crate) use coordinator::{Coordinator, GROUPS};
 pub(crate) use embedded::Embedded;
 pub(crate) use file_system::{FileSystem, Tie, disk};
+pub(crate) use known::{Known, registered};
 pub(crate) use mounted::{Mounted, daemon_of};
 pub(crate) use rows::{CoordinatorRow, ServerRow, SessionRow};
 pub(crate) use worker::Worker;

@@ -68,7 +68,7 @@ pub(crate) async fn run(world: &World, dev: &Dev, timeout: Duration, output: Out
             return Err(failure);
         }
     };
-    let workers = embedded.workers(world, &dir, mounted.fs()).await?;
+    let workers = embedded.workers(world, &dir, &mounted).await?;
     launch::tell_ready();
     if !launch::is_background() {
         screen(output, &dir.root, &mountpoint, dir.layout.coordinators, begun.elapsed());

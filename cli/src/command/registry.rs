@@ -139,6 +139,9 @@ async fn watch(
     output: Output,
 ) -> Outcome {
     let watch = registry.watch(at, scope).await.map_err(failed)?;
+    // From here on nothing is missed: scripts may wait for this line.
+    output.json(&json!({ "path": at.as_str(), "happened": "watching" }));
+    output.line(&format!("{at} watching"));
     for _ in 0..count {
         let change = watch.next(world.clock.now() + timeout).await.map_err(failed)?;
         let happened = match change.happened {

@@ -9,7 +9,7 @@ use crate::{
     config::Client,
     failure::Outcome,
     output::Output,
-    role::{self, CoordinatorRow, ServerRow, SessionRow},
+    role::{self, CoordinatorRow, Known, ServerRow, SessionRow},
 };
 
 pub(crate) async fn run(
@@ -35,10 +35,7 @@ pub(crate) async fn run(
         "block_servers": servers.iter().map(ServerRow::json).collect::<Vec<_>>(),
         "mounts": mounts.iter().map(SessionRow::json).collect::<Vec<_>>(),
         "workers": others.iter().filter(|row| row.kind == "worker").map(SessionRow::json).collect::<Vec<_>>(),
-        "registered": registered
-            .iter()
-            .map(|(node, about)| serde_json::json!({ "node": node, "about": about }))
-            .collect::<Vec<_>>(),
+        "registered": registered.iter().map(Known::json).collect::<Vec<_>>(),
         "configured_workers": client.workers.iter().map(|peer| peer.address.to_string()).collect::<Vec<_>>(),
     }));
     output.heading("coordinators");
@@ -61,15 +58,7 @@ pub(crate) async fn run(
         client.workers.iter().map(|peer| vec![peer.node.to_string(), peer.address.to_string()]);
     output.table(&["node", "address"], workers.collect());
     output.heading("registered");
-    let word = |about: &serde_json::Value, key: &str| match &about[key] {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    };
-    let registered = registered.iter().map(|(node, about)| {
-        let words = ["host", "pid", "owner"].map(|key| word(about, key));
-        std::iter::once(node.clone()).chain(words).collect()
-    });
-    output.table(&["node", "host", "pid", "owner"], registered.collect());
+    output
+        .table(&["node", "host", "process", "what"], registered.iter().map(Known::cells).collect());
     Ok(())
 }

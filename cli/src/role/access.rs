@@ -8,10 +8,7 @@ use blockstore::{
     link::MapLink,
     map::{MapClient, MapService, MapWire},
 };
-use lockservice::{
-    Service,
-    registry::{NodePath, Question, What},
-};
+use lockservice::Service;
 use wire::{ClusterId, Identity, NodeId, Role};
 use world::World;
 
@@ -104,41 +101,6 @@ pub(crate) async fn sessions(
         .await
         .or_fail(Kind::Unreachable, || UNREACHABLE.into())?;
     Ok(rows.into_iter().map(SessionRow::from).collect())
-}
-
-/// Who is known to the registry: the paths of mounts and workers, and what they say of themselves.
-pub(crate) async fn registered(
-    world: &World,
-    client: &Client,
-    timeout: Duration,
-) -> Outcome<Vec<(String, serde_json::Value)>> {
-    let locks = Remote::new(world, client, Role::Tool, 0)?.access(world).locks;
-    let deadline = world.clock.now() + timeout;
-    let cannot = || UNREACHABLE.to_owned();
-    // What was registered before this command began is seen.
-    let mut seen = locks.sync(deadline).await.or_fail(Kind::Unreachable, cannot)?;
-    let mut found = Vec::new();
-    for group in ["/mounts", "/workers"] {
-        let group = NodePath::new(group).or_fail(Kind::Failed, cannot)?;
-        let children = Question { path: group.clone(), what: What::Children, version: None };
-        let answers = locks.read(&[children], seen, deadline).await;
-        let answers = answers.or_fail(Kind::Unreachable, cannot)?;
-        seen = answers.revision;
-        let names = answers.results.into_iter().flatten().flat_map(|node| node.children);
-        for name in names {
-            let path = group.child(&name).or_fail(Kind::Failed, cannot)?;
-            let data = Question { path: path.clone(), what: What::Data, version: None };
-            let answers = locks.read(&[data], seen, deadline).await;
-            let answers = answers.or_fail(Kind::Unreachable, cannot)?;
-            seen = answers.revision;
-            // It may have gone meanwhile.
-            if let Some(Ok(node)) = answers.results.first() {
-                let about = serde_json::from_slice(&node.data).unwrap_or_default();
-                found.push((path.to_string(), about));
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// The block servers.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use blockstore::{bulk::Lines, link::MapLink, map::MapClient};
-use fs::Fs;
 use wire::{ClusterId, Identity, NodeId, Role};
 use world::World;
 
@@ -12,7 +11,7 @@ use crate::{
     config,
     datadir::DataDir,
     failure::Outcome,
-    role::{Access, BlockServer, Coordinator, Worker},
+    role::{Access, BlockServer, Coordinator, Mounted, Worker},
 };
 
 /// Coordinators and block servers.
@@ -73,12 +72,13 @@ impl Embedded {
         &self,
         world: &World,
         dir: &DataDir,
-        fs: Arc<Fs>,
+        mounted: &Mounted,
     ) -> Outcome<Vec<Worker>> {
         let mut workers = Vec::new();
         for config in dir.workers() {
             let config: config::Worker = config;
-            workers.push(Worker::start_on(world, &config, &self.access, fs.clone(), false).await?);
+            let client = (mounted.fs(), mounted.registry());
+            workers.push(Worker::start_on(world, &config, &self.access, client, false).await?);
         }
         Ok(workers)
     }

@@ -12,14 +12,15 @@ use fs::{
     layout::geometry::{LOCK_INODES, LOCK_VOLUME},
     mkfs::Root,
 };
-use lockservice::registry::{NodePath, recipes::Members};
-use lockservice::{Clerk, Locks as _, Mode, Name, Span, clerk, message::Kind as SessionKind};
+use lockservice::{
+    Clerk, Locks as _, Mode, Name, Registry, Span, clerk, message::Kind as SessionKind,
+};
 use serde_json::json;
 use world::{Task, World};
 
 use crate::{
     failure::{Kind, OrFail as _, Outcome},
-    role::Access,
+    role::{Access, known},
 };
 
 /// After how long without use an inode's lock is given back.
@@ -68,6 +69,8 @@ impl Tie {
 /// A file system that is started but not mounted.
 pub(crate) struct FileSystem {
     pub(crate) fs: Arc<Fs>,
+    /// The registry, in the name of the same session.
+    pub(crate) registry: Registry,
     reporter: Task,
 }
 
@@ -100,13 +103,15 @@ impl FileSystem {
         if let Some(inodes) = Span::new(first, Name::new(LOCK_INODES + 1, 0, 0)) {
             clerk.give_back_after(IDLE, inodes);
         }
-        if let Err(failure) = register(world, &clerk, &tie).await {
-            // Nothing but the list of mounts depends on it.
-            tracing::warn!(error = %failure.error, "this client is not in the registry");
+        let registry = clerk.registry();
+        if let Some(mountpoint) = &tie.mountpoint {
+            let session = clerk.session().0.to_string();
+            let about = json!({ "what": mountpoint, "owner": tie.owner });
+            known::register(world, &registry, (known::MOUNTS, &session), about).await;
         }
         let report = report(world.clone(), fs.clone(), clerk, disk, tie);
         let reporter = world.spawn("report", report);
-        Ok(Self { fs, reporter })
+        Ok(Self { fs, registry, reporter })
     }
 
     /// A session without a file system: for tools that only look.
@@ -143,29 +148,6 @@ impl FileSystem {
     pub(crate) fn leave(self) {
         self.reporter.abort();
     }
-}
-
-/// Makes a mount or a worker known in the registry for as long as its session lives.
-async fn register(world: &World, clerk: &Clerk, tie: &Tie) -> Outcome {
-    let group = match tie.kind {
-        SessionKind::Mount => "/mounts",
-        SessionKind::Worker => "/workers",
-        SessionKind::Tool => return Ok(()),
-    };
-    let cannot = || "cannot register with the lock service".to_owned();
-    let about = json!({
-        "owner": tie.owner,
-        "host": rustix::system::uname().nodename().to_string_lossy(),
-        "mountpoint": tie.mountpoint,
-        "pid": std::process::id(),
-        "since": world.clock.wall().seconds,
-    });
-    let group = NodePath::new(group).or_fail(Kind::Failed, cannot)?;
-    let members = Members::new(&clerk.registry(), group);
-    members
-        .join(&clerk.session().0.to_string(), about.to_string())
-        .await
-        .or_fail(Kind::Unreachable, cannot)
 }
 
 /// Formats a new volume. Mounts and workers of a new cluster start side by side, and only one may

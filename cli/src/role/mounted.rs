@@ -7,6 +7,7 @@ use std::{
 };
 
 use fs::Fs;
+use lockservice::Registry;
 use mount::Mount;
 use world::World;
 
@@ -52,6 +53,11 @@ impl Mounted {
     /// The file system, for whoever uses it as a library in this process.
     pub(crate) fn fs(&self) -> Arc<Fs> {
         self.mount.fs().clone()
+    }
+
+    /// The registry, in the name of this mount's session.
+    pub(crate) const fn registry(&self) -> &Registry {
+        &self.file_system.registry
     }
 
     /// Ready when somebody else has unmounted it.

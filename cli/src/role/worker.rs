@@ -3,14 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use fs::Fs;
+use lockservice::Registry;
 use mapreduce::Programs;
+use serde_json::json;
 use wire::{ClusterId, Identity, NodeId, Role, Serving};
 use world::{File, World};
 
 use crate::{
     config,
     failure::{Failure, Kind, OrFail as _, Outcome},
-    role::{Access, FileSystem, Tie, coordinator::lock_dir},
+    role::{Access, FileSystem, Tie, coordinator::lock_dir, known},
 };
 
 /// A running worker.
@@ -34,8 +36,8 @@ impl Worker {
         let lock = lock_dir(world, &config.scratch)?;
         let file_system =
             FileSystem::open(world, access, Tie::worker(config.node), false, timeout).await?;
-        let fs = file_system.fs.clone();
-        let (worker, serving) = serve(world, config, access, fs, (programs, exposed)).await?;
+        let client = (file_system.fs.clone(), &file_system.registry);
+        let (worker, serving) = serve(world, config, access, client, (programs, exposed)).await?;
         Ok(Self {
             world: world.clone(),
             serving,
@@ -50,12 +52,12 @@ impl Worker {
         world: &World,
         config: &config::Worker,
         access: &Access,
-        fs: Arc<Fs>,
+        client: (Arc<Fs>, &Registry),
         exposed: bool,
     ) -> Outcome<Self> {
         let lock = lock_dir(world, &config.scratch)?;
         let with = (Programs::shipped(), exposed);
-        let (worker, serving) = serve(world, config, access, fs, with).await?;
+        let (worker, serving) = serve(world, config, access, client, with).await?;
         Ok(Self { world: world.clone(), serving, _worker: worker, file_system: None, _lock: lock })
     }
 
@@ -73,7 +75,7 @@ async fn serve(
     world: &World,
     config: &config::Worker,
     access: &Access,
-    fs: Arc<Fs>,
+    (fs, registry): (Arc<Fs>, &Registry),
     (programs, exposed): (Programs, bool),
 ) -> Outcome<(Arc<mapreduce::Worker>, Serving)> {
     let Some(listen) = config.client.workers.iter().find(|peer| peer.node == config.node) else {
@@ -104,5 +106,8 @@ async fn serve(
         .or_fail(Kind::Failed, cannot)?;
     let server = wire::Server::new(world, me).service(mapreduce::server(&worker));
     let serving = server.serve(&listen.address).await.or_fail(Kind::Failed, cannot)?;
+    let about = json!({ "what": listen.address.to_string() });
+    let node = config.node.to_string();
+    known::register(world, registry, (known::WORKERS, &node), about).await;
     Ok((worker, serving))
 }

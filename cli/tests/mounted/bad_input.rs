@@ -5,7 +5,7 @@ use std::fs;
 use crate::harness::{Cluster, plumeria, said};
 
 /// Runs `plumeria` and expects an exit code and a word in what it says.
-fn refused(arguments: &[&str], code: i32, word: &str) {
+pub(crate) fn refused(arguments: &[&str], code: i32, word: &str) {
     let output = plumeria(arguments);
     assert_eq!(output.status.code(), Some(code), "plumeria {arguments:?}: {}", said(&output));
     assert!(

@@ -81,13 +81,19 @@ impl Cluster {
         output
     }
 
+    /// Runs a command that must succeed, with `--json`; the lines that it prints.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        let text = String::from_utf8(output.stdout).expect("it prints text");
+        text.lines().map(|line| serde_json::from_str(line).expect("it prints JSON")).collect()
+    }
+
     pub(crate) fn stop(&self) {
         self.run(&["stop", &self.text("data")]);
     }
 
     pub(crate) fn status(&self) -> serde_json::Value {
-        let output = self.run(&["status", "--json", &self.text("data")]);
-        serde_json::from_slice(&output.stdout).expect("status --json is JSON")
+        self.json(&["status", &self.text("data")]).remove(0)
     }
 }
 
@@ -123,8 +129,28 @@ pub(crate) fn is_mounted(path: &Path) -> bool {
 
 /// Ends a process the hard way.
 pub(crate) fn kill(pid: u32) {
-    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
-    assert!(status.success(), "process {pid} was not there to be killed");
+    signal(pid, "-KILL");
+}
+
+fn signal(pid: u32, which: &str) {
+    let status = Command::new("kill").args([which, &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "process {pid} was not there to get {which}");
+}
+
+/// A process that is stopped in its tracks until this is dropped.
+pub(crate) struct Frozen(u32);
+
+impl Frozen {
+    pub(crate) fn new(pid: u32) -> Self {
+        signal(pid, "-STOP");
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-CONT", &self.0.to_string()]).status();
+    }
 }
 
 /// Tries until it succeeds; panics with the last failure after `patience`.

@@ -9,5 +9,7 @@
 mod bad_input;
 mod cluster;
 mod harness;
+mod locks;
 mod posix;
 mod raft;
+mod registry;

@@ -25,9 +25,7 @@ impl Drop for Started {
 
 fn groups(cluster: &Cluster) -> Value {
     let data = cluster.text("data");
-    let output = cluster.run(&["raft", "status", "--json", &data]);
-    let status: Value = serde_json::from_slice(&output.stdout).expect("status --json is JSON");
-    status["groups"].clone()
+    cluster.json(&["raft", "status", &data])[0]["groups"].clone()
 }
 
 fn node(group: &Value, id: u64) -> Value {
