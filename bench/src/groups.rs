@@ -8,7 +8,6 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Read,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -27,6 +26,8 @@ use replica::{
 use serde::Serialize;
 use wire::{ClusterId, Identity, NodeId, Role};
 use world::{Address, Time, World};
+
+use crate::gauge::{Scratch, append_stream, resident, used};
 
 const CLUSTER: ClusterId = ClusterId(1);
 const NODES: u64 = 3;
@@ -120,23 +121,6 @@ impl StateMachine for Ledger {
     }
 }
 
-/// A scratch directory that is gone afterwards.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(beside: &Path) -> Result<Self> {
-        let dir = beside.join(format!("plumeria-bench.{}", std::process::id()));
-        fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -175,22 +159,6 @@ fn print(numbers: &Numbers, json: bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// One thread that appends and syncs, as the log does: into zeroed space, 64 bytes at a time.
-fn append_stream(path: &Path, time: Duration) -> Result<f64> {
-    let file = fs::File::options().write(true).create_new(true).open(path)?;
-    let size = 4 << 20;
-    file.write_all_at(&vec![0; size as usize], 0)?;
-    file.sync_all()?;
-    let record = [7; 64];
-    let (begun, mut count) = (Instant::now(), 0_u64);
-    while begun.elapsed() < time {
-        file.write_all_at(&record, count * 64 % size)?;
-        file.sync_data()?;
-        count += 1;
-    }
-    Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 
 fn config(dir: &Path, group: u64, me: NodeId) -> GroupConfig {
@@ -379,22 +347,4 @@ async fn idle(world: &World, dir: &Path, groups: u64, numbers: &mut Numbers) -> 
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
-}
-
-/// Memory of this process, in bytes.
-fn resident() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: u64 =
-        line.and_then(|line| line.split_whitespace().next()).context("VmRSS")?.parse()?;
-    Ok(kib << 10)
-}
-
-/// Processor time of this process.
-fn used() -> Result<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let (_, rest) = stat.rsplit_once(") ").context("stat")?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
 }

@@ -1,6 +1,6 @@
 //! Workloads and comparisons: the mounted file system against bindfs over the local disk, pair by
-//! pair in one run; replicated commands against a synced append stream; the consensus core by itself.
-//! File system and groups are measured from outside.
+//! pair in one run; replicated commands and locks against a synced append stream; the consensus core by
+//! itself. File system and groups are measured from outside.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -10,7 +10,9 @@
 
 mod cluster;
 mod compare;
+mod gauge;
 mod groups;
+mod locks;
 mod raft_core;
 mod tree;
 mod workload;
@@ -36,6 +38,8 @@ enum Command {
     RaftCore(raft_core::Options),
     /// Measure replicated commands, catching up, and idle groups.
     Raft(groups::Options),
+    /// Measure the lock service: acquires, hand-overs, renewals, memory.
+    Locks(locks::Options),
     /// Pack a real source tree from the Cargo cache, the same one each time.
     Tree {
         /// The tar file to write.
@@ -62,6 +66,7 @@ fn run(command: Option<Command>) -> Result<()> {
         Command::Compare(options) => compare::run(&options),
         Command::RaftCore(options) => raft_core::run(&options),
         Command::Raft(options) => groups::run(&options),
+        Command::Locks(options) => locks::run(&options),
         Command::Tree { out, files } => {
             let tree = tree::pack(&out, files)?;
             println!("{} files, {} bytes in {}", tree.files, tree.bytes, out.display());
