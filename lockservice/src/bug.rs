@@ -1,7 +1,8 @@
-//! Bugs that a simulation seeds to see whether it would notice them. Without the feature
-//! `seeded-bugs` there are none, and asking costs nothing.
+//! Bugs that a simulation seeds to see whether it would notice them: each changes one condition of
+//! this room. Without the feature `seeded-bugs` there are none, and asking costs nothing. One is in
+//! force on a thread at a time; what finds it is no business of this room.
 
-/// A bug of the table or of the leases.
+/// A bug of the table, of the server or of the clerk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bug {
     /// A range that is split loses its right part.
@@ -12,24 +13,125 @@ pub enum Bug {
     SharedIgnored,
     /// A dead recoverer's dead go to another one before it has been recovered itself.
     RecoveryReassigned,
+    /// A session that dies is forgotten at once.
+    NotRecovered,
     /// A new leader grants nobody a lease before it expires them.
     NoFirstLease,
+    /// A session whose expiry was decided is renewed.
+    RenewedWhileExpiring,
+    /// A leader answers renewals without a quorum, so a deposed one does too.
+    RenewalByDeposed,
+    /// A stream is opened without a quorum, so at a deposed leader too.
+    ListenAtDeposed,
+    /// The client counts its lease from the answer of the renewal.
+    LeaseFromAnswer,
+    /// A client that was paused uses what it holds before it looks at the clock.
+    PausedUsesGrant,
+    /// A lock is released before the holder is done with its flush.
+    ReleaseBeforeFlush,
+    /// A revocation does not wait for operations that use the lock.
+    PinIgnored,
+    /// The service is told of a recovery before the recoverer is done.
+    RecoveredEarly,
+    /// A repeated change of the registry happens again.
+    ChangeTwice,
+    /// A repeated batch of asks is done again.
+    BatchTwice,
 }
 
 #[cfg(feature = "seeded-bugs")]
 thread_local! {
-    static SEEDED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+    static CHOSEN: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
-/// Puts `bug` into all tables of this thread, or none.
 #[cfg(feature = "seeded-bugs")]
-pub fn seed(bug: Option<Bug>) {
-    SEEDED.set(bug);
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::SplitLosesRange,
+        Self::RevokeForgotten,
+        Self::SharedIgnored,
+        Self::RecoveryReassigned,
+        Self::NotRecovered,
+        Self::NoFirstLease,
+        Self::RenewedWhileExpiring,
+        Self::RenewalByDeposed,
+        Self::ListenAtDeposed,
+        Self::LeaseFromAnswer,
+        Self::PausedUsesGrant,
+        Self::ReleaseBeforeFlush,
+        Self::PinIgnored,
+        Self::RecoveredEarly,
+        Self::ChangeTwice,
+        Self::BatchTwice,
+    ];
+
+    /// Puts a bug in force on this thread, or none.
+    pub fn choose(bug: Option<Self>) {
+        CHOSEN.set(bug);
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.told().0
+    }
+
+    /// What it does, in a few words.
+    #[must_use]
+    pub const fn what(self) -> &'static str {
+        self.told().1
+    }
+
+    const fn told(self) -> (&'static str, &'static str) {
+        match self {
+            Self::SplitLosesRange => {
+                ("split-loses-range", "a range that is split loses its right part")
+            }
+            Self::RevokeForgotten => {
+                ("revoke-forgotten", "a new holder is not told who waits already")
+            }
+            Self::SharedIgnored => {
+                ("shared-ignored", "shared holders do not stand in a writer's way")
+            }
+            Self::RecoveryReassigned => {
+                ("recovery-reassigned", "a dead recoverer's dead pass on before it is recovered")
+            }
+            Self::NotRecovered => ("not-recovered", "a session that dies is forgotten at once"),
+            Self::NoFirstLease => {
+                ("no-first-lease", "a new leader expires whom it has not heard yet")
+            }
+            Self::RenewedWhileExpiring => {
+                ("renewed-while-expiring", "a session is renewed while its expiry is on its way")
+            }
+            Self::RenewalByDeposed => ("renewal-by-deposed", "a deposed leader answers renewals"),
+            Self::ListenAtDeposed => {
+                ("listen-at-deposed", "a deposed leader opens a session's stream")
+            }
+            Self::LeaseFromAnswer => {
+                ("lease-from-answer", "the client counts its lease from the answer")
+            }
+            Self::PausedUsesGrant => {
+                ("paused-uses-grant", "a client uses what it holds without a look at the clock")
+            }
+            Self::ReleaseBeforeFlush => {
+                ("release-before-flush", "a lock is released before the flush is done")
+            }
+            Self::PinIgnored => ("pin-ignored", "a revocation does not wait for who uses the lock"),
+            Self::RecoveredEarly => {
+                ("recovered-early", "the service is told of a recovery that is not done")
+            }
+            Self::ChangeTwice => {
+                ("change-twice", "a repeated change of the registry happens again")
+            }
+            Self::BatchTwice => ("batch-twice", "a repeated batch of asks is done again"),
+        }
+    }
 }
 
 #[cfg(feature = "seeded-bugs")]
 pub(crate) fn seeded(bug: Bug) -> bool {
-    SEEDED.get() == Some(bug)
+    CHOSEN.get() == Some(bug)
 }
 
 #[cfg(not(feature = "seeded-bugs"))]

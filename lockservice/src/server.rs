@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use world::{Task, Time, World};
 
 use crate::{
+    bug::{Bug, seeded},
     engine::Engine,
     error::Error,
     message::{Ask, Client, Command, Event, LockRows, Opened, Renewal, Reply, Seq, SessionRow},
@@ -290,7 +291,9 @@ impl Service for Server {
     }
 
     async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error> {
-        self.engine.barrier(deadline).await?;
+        if !seeded(Bug::ListenAtDeposed) {
+            self.engine.barrier(deadline).await?;
+        }
         let mut inner = self.inner.lock();
         if inner.term.is_none() || inner.term != self.engine.leading() {
             return Err(Error::NotLeader { leader: None });
@@ -317,7 +320,9 @@ impl Service for Server {
         if renewal.report.len() > MAX_REPORT {
             return Err(Error::Protocol(format!("a report of {} bytes", renewal.report.len())));
         }
-        self.engine.barrier(deadline).await?;
+        if !seeded(Bug::RenewalByDeposed) {
+            self.engine.barrier(deadline).await?;
+        }
         let mut inner = self.inner.lock();
         if inner.term.is_none() || inner.term != self.engine.leading() {
             return Err(Error::NotLeader { leader: None });

@@ -30,6 +30,7 @@ pub use checkpoint::Damaged;
 pub use locks::Mark;
 
 use crate::{
+    bug::{Bug, seeded},
     locks::Held,
     message::{Ask, Client, Command, Event, Reply, Seq, Ticket},
     name::{Grant, SessionId, Span},
@@ -171,7 +172,7 @@ impl Table {
 
     fn change(&mut self, session: SessionId, seq: Seq, ops: &[Op]) -> Reply {
         let Some(row) = self.live(session) else { return Reply::Expired };
-        if seq <= row.tree_seq {
+        if seq <= row.tree_seq && !seeded(Bug::ChangeTwice) {
             // The answer to an older one has been given up by whoever asked.
             let again = row.tree_last.clone().filter(|_| seq == row.tree_seq);
             return again.map_or(Reply::Refused, Reply::Tree);
@@ -190,7 +191,7 @@ impl Table {
         else {
             return Reply::Expired;
         };
-        if seq <= row.seq {
+        if seq <= row.seq && !seeded(Bug::BatchTwice) {
             return Reply::Done;
         }
         row.seq = seq;

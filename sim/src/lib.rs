@@ -5,13 +5,17 @@
 //! the end all faults are healed, and progress is demanded. The same seed gives the same run, so a failure is one line
 //! to replay. Nobody depends on this room; it knows no arguments and prints nothing (the binary does).
 //!
-//! So far it simulates `raft` groups ([`raft`]). Histories of clients, of whatever machine, are judged by [`wgl`].
+//! It simulates `raft` groups ([`raft`]), and on them the lock service with its servers and clerks ([`lockservice`]), whose
+//! tasks run on machines without an operating system ([`executor`]). Histories of clients, of whatever machine, are judged by [`wgl`].
 //! Real processes are given disks that lose power by [`faulty`].
 
 pub mod check;
 pub mod dice;
+pub mod executor;
 pub mod faulty;
+pub mod lockservice;
 pub mod raft;
+pub mod tally;
 pub mod wgl;
 
 /// Why a schedule failed.

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 use sim::Error;
-use sim::raft::{Fault, Options, Report};
+use sim::raft::{Fault, Options};
+use sim::tally::{Tally, Trace, shorten};
 
 /// Simulated schedules of Plumeria's machines.
 #[derive(Parser)]
@@ -25,7 +26,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum What {
     /// A group of the consensus core.
-    Raft(Raft),
+    Raft(Schedules),
+    /// The lock service: real servers and clerks on a group of the consensus core.
+    Lockservice(Schedules),
     /// How fast a killed leader is replaced, and whether a flapping follower disturbs.
     RaftTiming {
         /// Trials of each kind.
@@ -33,21 +36,26 @@ enum What {
         trials: u64,
     },
     /// Seeded bugs of the consensus core: each must be found by the same schedules. Needs the feature `seeded-bugs`.
-    RaftBugs {
-        /// Only this one.
-        #[arg(long)]
-        only: Option<String>,
-        /// Within so many schedules.
-        #[arg(long, default_value_t = 2000)]
-        within: u64,
-        /// Fail unless every bug that was run is found.
-        #[arg(long)]
-        strict: bool,
-    },
+    RaftBugs(Bugs),
+    /// The same for seeded bugs of the lock service.
+    LockserviceBugs(Bugs),
 }
 
 #[derive(Args)]
-struct Raft {
+struct Bugs {
+    /// Only this one.
+    #[arg(long)]
+    only: Option<String>,
+    /// Within so many schedules.
+    #[arg(long, default_value_t = 2000)]
+    within: u64,
+    /// Fail unless every bug that was run is found.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Args)]
+struct Schedules {
     /// The seeds to run, the last one not included.
     #[arg(long, value_parser = seeds, value_name = "A..B")]
     seeds: Range<u64>,
@@ -88,54 +96,81 @@ fn fault(text: &str) -> Result<Fault, String> {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
+    let mut out = stdout().lock();
     match Arguments::parse().what {
-        What::Raft(raft) => schedules(&raft),
-        What::RaftTiming { trials } => timing::run(&mut stdout().lock(), trials),
-        What::RaftBugs { only, within, strict } => {
-            bugs::run(&mut stdout().lock(), only.as_deref(), within, strict)
-        }
+        What::Raft(schedules) => run(&mut out, &RAFT, &schedules),
+        What::Lockservice(schedules) => run(&mut out, &LOCKSERVICE, &schedules),
+        What::RaftTiming { trials } => timing::run(&mut out, trials),
+        What::RaftBugs(bugs) => bugs::run(&mut out, &RAFT, &bugs),
+        What::LockserviceBugs(bugs) => bugs::run(&mut out, &LOCKSERVICE, &bugs),
     }
 }
 
-fn schedules(raft: &Raft) -> anyhow::Result<ExitCode> {
-    let options = Options { lines: None, without: raft.without.clone(), strikes: raft.strikes };
-    let prepare = || bugs::choose(raft.bug.as_deref());
+/// A kind of schedules: what it is called, how one is run, and the bugs that are seeded for it.
+struct Simulation<R> {
+    name: &'static str,
+    trace: Trace<R>,
+    bugs: fn() -> Vec<bugs::Bug>,
+}
+
+const RAFT: Simulation<sim::raft::Report> =
+    Simulation { name: "raft", trace: sim::raft::trace, bugs: bugs::of_raft };
+const LOCKSERVICE: Simulation<sim::lockservice::Report> = Simulation {
+    name: "lockservice",
+    trace: sim::lockservice::trace,
+    bugs: bugs::of_the_lock_service,
+};
+
+fn run<R: Tally + Send>(
+    out: &mut impl Write,
+    simulation: &Simulation<R>,
+    schedules: &Schedules,
+) -> anyhow::Result<ExitCode> {
+    let options =
+        Options { lines: None, without: schedules.without.clone(), strikes: schedules.strikes };
+    let prepare = || bugs::choose(simulation, schedules.bug.as_deref());
     prepare()?;
-    let (total, failed) = divide(raft.seeds.clone(), &options, raft.threads.max(1), &|| {
-        // Checked above; each thread has a choice of its own.
-        let _ = prepare();
-    });
-    let mut out = stdout().lock();
+    let (total, failed) = divide(
+        simulation.trace,
+        schedules.seeds.clone(),
+        &options,
+        schedules.threads.max(1),
+        &|| {
+            // Checked above; each thread has a choice of its own.
+            let _ = prepare();
+        },
+    );
     if let Some(failed) = failed {
-        explain(&mut out, raft, &options, failed)?;
+        explain(out, simulation, schedules, &options, failed)?;
         return Ok(ExitCode::FAILURE);
     }
-    if raft.json {
-        writeln!(out, "{}", to_json(&raft.seeds, &total))?;
+    if schedules.json {
+        writeln!(out, "{}", to_json(&schedules.seeds, &total))?;
     } else {
-        table(&mut out, &total)?;
+        table(out, &total)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if total.faults().is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Runs the seeds on several threads; the sum, and the lowest seed that failed among those that ran.
-fn divide(
+fn divide<R: Tally + Send>(
+    trace: Trace<R>,
     seeds: Range<u64>,
     options: &Options,
     threads: usize,
     prepare: &(dyn Fn() + Sync),
-) -> (Report, Option<(u64, Error)>) {
+) -> (R, Option<(u64, Error)>) {
     let next = AtomicU64::new(seeds.start);
     let end = AtomicU64::new(seeds.end);
     let work = || {
         prepare();
-        let mut total = Report::default();
+        let mut total = R::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end.load(Ordering::Relaxed) {
                 return (total, None);
             }
-            match sim::raft::run(seed, options) {
+            match trace(seed, options).0 {
                 Ok(report) => total.add(&report),
                 Err(error) => {
                     end.fetch_min(seed, Ordering::Relaxed);
@@ -144,7 +179,7 @@ fn divide(
             }
         }
     };
-    let mut total = Report::default();
+    let mut total = R::default();
     let mut failed: Option<(u64, Error)> = None;
     std::thread::scope(|scope| {
         let runs: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -160,47 +195,48 @@ fn divide(
 }
 
 /// Shows what happened before a failure, and how to see it again.
-fn explain(
+fn explain<R: Tally>(
     out: &mut impl Write,
-    raft: &Raft,
+    simulation: &Simulation<R>,
+    schedules: &Schedules,
     options: &Options,
     (seed, error): (u64, Error),
 ) -> anyhow::Result<()> {
-    let traced = Options { lines: Some(raft.lines), ..options.clone() };
-    for line in sim::raft::trace(seed, &traced).1 {
+    let traced = Options { lines: Some(schedules.lines), ..options.clone() };
+    for line in (simulation.trace)(seed, &traced).1 {
         writeln!(out, "{line}")?;
     }
     writeln!(out, "{error}")?;
-    let mut replay = format!("cargo xtask sim raft --seeds {seed}..{}", seed + 1);
-    if let Some(bug) = &raft.bug {
+    let mut replay = format!("cargo xtask sim {} --seeds {seed}..{}", simulation.name, seed + 1);
+    if let Some(bug) = &schedules.bug {
         replay += &format!(" --bug {bug}");
     }
-    for fault in &raft.without {
+    for fault in &schedules.without {
         replay += &format!(" --without \"{}\"", fault.name());
     }
     writeln!(out, "replay: {replay}")?;
-    if let Some(strikes) = sim::raft::shorten(seed, options, &error) {
+    if let Some(strikes) = shorten(simulation.trace, seed, options, &error) {
         writeln!(out, "shortest with the same failure: {replay} --strikes {strikes}")?;
     }
     Ok(())
 }
 
-fn table(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+fn table(out: &mut impl Write, report: &impl Tally) -> std::io::Result<()> {
     for (name, n) in report.numbers() {
-        writeln!(out, "{name:<40}{n:>14}")?;
+        writeln!(out, "{name:<44}{n:>14}")?;
     }
     writeln!(out, "faults that struck")?;
-    for (name, n) in &report.faults {
-        writeln!(out, "  {name:<38}{n:>14}")?;
+    for (name, n) in report.faults() {
+        writeln!(out, "  {name:<42}{n:>14}")?;
     }
     writeln!(out, "invariants judged")?;
-    for (name, n) in &report.judged {
-        writeln!(out, "  {name:<38}{n:>14}")?;
+    for (name, n) in report.judged() {
+        writeln!(out, "  {name:<42}{n:>14}")?;
     }
     Ok(())
 }
 
-fn to_json(seeds: &Range<u64>, report: &Report) -> String {
+fn to_json(seeds: &Range<u64>, report: &impl Tally) -> String {
     // Names and numbers only, so nothing needs to be escaped.
     let join = |pairs: &mut dyn Iterator<Item = (&'static str, u64)>| {
         pairs.map(|(name, n)| format!("\"{name}\":{n}")).collect::<Vec<_>>().join(",")
@@ -210,7 +246,7 @@ fn to_json(seeds: &Range<u64>, report: &Report) -> String {
         seeds.start,
         seeds.end,
         join(&mut report.numbers().into_iter()),
-        join(&mut report.faults.iter().map(|(name, n)| (*name, *n))),
-        join(&mut report.judged.iter().map(|(name, n)| (*name, *n))),
+        join(&mut report.faults().iter().map(|(name, n)| (*name, *n))),
+        join(&mut report.judged().iter().map(|(name, n)| (*name, *n))),
     )
 }

@@ -6,11 +6,12 @@
 
 mod command;
 mod disk;
-mod faults;
-mod group;
+pub(crate) mod faults;
+pub(crate) mod group;
+mod harm;
 mod machine;
-mod member;
-mod net;
+pub(crate) mod member;
+pub(crate) mod net;
 mod report;
 mod schedule;
 mod store;
@@ -19,13 +20,14 @@ pub mod timing;
 pub use command::{Command, Reply, Request, Step, Value};
 pub use disk::Disk;
 pub use faults::Fault;
-pub use machine::{Applied, Machine};
+pub use machine::{Applied, Machine, StateMachine};
 pub use member::Member;
 pub use report::Report;
 pub use store::{History, Store};
 
 use crate::Error;
 use schedule::Schedule;
+pub(crate) use schedule::members;
 
 /// How to run a schedule. The default runs it whole.
 #[derive(Clone, Debug, Default)]
@@ -49,28 +51,4 @@ pub fn run(seed: u64, options: &Options) -> Result<Report, Error> {
 /// Runs the schedule of this seed and gives the last [`Options::lines`] of what happened.
 pub fn trace(seed: u64, options: &Options) -> (Result<Report, Error>, Vec<String>) {
     Schedule::new(seed, options).run()
-}
-
-/// The fewest faults with which the schedule of this seed still fails in the same way, if that is found quickly.
-///
-/// What happens before the last of them is the same as in the whole schedule.
-#[must_use]
-pub fn shorten(seed: u64, options: &Options, error: &Error) -> Option<u64> {
-    let fails = |strikes| {
-        let options = Options { strikes: Some(strikes), lines: None, ..options.clone() };
-        run(seed, &options).is_err_and(|e| e.invariant() == error.invariant())
-    };
-    let (mut low, mut high) = (0, 256);
-    if !fails(high) {
-        return None;
-    }
-    while low < high {
-        let middle = (low + high) / 2;
-        if fails(middle) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    fails(high).then_some(high)
 }

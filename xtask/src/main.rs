@@ -193,18 +193,29 @@ const BUGS: [&str; 6] = [
     "restore-early",
 ];
 
+/// The schedules of the lock service that every verification runs.
+const LOCK_SEEDS: &str = "0..1000";
+/// Bugs of the lock service that every verification looks for.
+const LOCK_BUGS: [&str; 4] =
+    ["renewal-by-deposed", "release-before-flush", "recovered-early", "lease-from-answer"];
+
 /// The part of the simulation that every verification runs, histories and some seeded bugs included.
 fn simulate() -> Result<()> {
-    let arguments = ["raft", "--seeds", SEEDS].map(str::to_owned);
-    run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
+    for (what, seeds) in [("raft", SEEDS), ("lockservice", LOCK_SEEDS)] {
+        let arguments = [what, "--seeds", seeds].map(str::to_owned);
+        run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
+    }
     for bug in BUGS {
-        find_bugs(&["--only", bug])?;
+        find_bugs("raft-bugs", &["--only", bug])?;
+    }
+    for bug in LOCK_BUGS {
+        find_bugs("lockservice-bugs", &["--only", bug])?;
     }
     Ok(())
 }
 
 /// Runs the simulator with the seeded bugs built in; fails unless each is found.
-fn find_bugs(more: &[&str]) -> Result<()> {
+fn find_bugs(whose: &str, more: &[&str]) -> Result<()> {
     let mut command = cargo(&[
         "run",
         "--release",
@@ -216,7 +227,7 @@ fn find_bugs(more: &[&str]) -> Result<()> {
         "--bin",
         "plumeria-sim",
         "--",
-        "raft-bugs",
+        whose,
         "--strict",
     ]);
     command.args(more);
@@ -225,11 +236,16 @@ fn find_bugs(more: &[&str]) -> Result<()> {
 
 /// Everything in full; what it prints stands in docs/reliability.md.
 fn soak() -> Result<()> {
-    for arguments in [&["raft", "--seeds", "0..100000"][..], &["raft-timing"]] {
+    for arguments in [
+        &["raft", "--seeds", "0..100000"][..],
+        &["raft-timing"],
+        &["lockservice", "--seeds", "0..50000"],
+    ] {
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
     }
-    find_bugs(&[])?;
+    find_bugs("raft-bugs", &[])?;
+    find_bugs("lockservice-bugs", &[])?;
     files()?;
     jobs()
 }

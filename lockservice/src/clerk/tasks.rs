@@ -11,6 +11,7 @@ use world::{Time, World};
 
 use super::{Attached, Shared, machine::RevocationId, usable};
 use crate::{
+    bug::{Bug, seeded},
     error::Error,
     locks::Held,
     name::{Mode, SessionId, Span},
@@ -114,7 +115,8 @@ pub(super) async fn renew(
         }
         match world.until(until, service.renew(shared.session, shared.renewal(), until)).await {
             Ok(Ok(())) => {
-                let valid = sent + usable(shared.lease);
+                let from = if seeded(Bug::LeaseFromAnswer) { world.clock.now() } else { sent };
+                let valid = from + usable(shared.lease);
                 if world.clock.now() >= until || shared.over().is_some() {
                     // The lease lapsed meanwhile and `held` has said so: no way back.
                     return shared.end(Error::Expired);
@@ -162,6 +164,10 @@ pub(super) async fn revoke(shared: Arc<Shared>, id: RevocationId, span: Span, ke
     if !shared.awake() {
         return;
     }
+    if seeded(Bug::ReleaseBeforeFlush) {
+        let effects = shared.state.lock().machine.revoked(id);
+        shared.run(effects);
+    }
     attached.holder.revoke(span, keep).await;
     let effects = shared.state.lock().machine.revoked(id);
     shared.run(effects);
@@ -176,6 +182,9 @@ pub(super) async fn recover(shared: Arc<Shared>, dead: SessionId, held: Vec<Held
     };
     let again = (shared.lease / 20).max(BACK_OFF);
     loop {
+        if seeded(Bug::RecoveredEarly) {
+            break;
+        }
         match recoverer.recover(dead, held.clone()).await {
             Ok(()) => break,
             Err(error) => tracing::warn!(dead = dead.0, %error, "recovery is tried again"),

@@ -50,6 +50,9 @@ impl Table {
             return Reply::Expired;
         }
         self.die(session);
+        if seeded(Bug::NotRecovered) {
+            self.forget(session);
+        }
         self.assign();
         Reply::Done
     }

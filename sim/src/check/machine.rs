@@ -58,13 +58,14 @@ impl Invariant for StateMachineSafety {
             return Ok(false);
         }
         let machine = &member.machine;
-        let first = *self.digests.entry(machine.index).or_insert(machine.digest);
-        if first == machine.digest {
+        let first = *self.digests.entry(machine.index()).or_insert_with(|| machine.digest());
+        if first == machine.digest() {
             Ok(true)
         } else {
             Err(format!(
                 "{:?} has another state at {:?} than seen before",
-                member.id, machine.index
+                member.id,
+                machine.index()
             ))
         }
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::dice::Dice;
 
 /// The function that all drivers of a simulated group agree on to digest a checkpoint.
-pub(super) fn digest(bytes: &[u8]) -> u64 {
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |digest, byte| {
         (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
@@ -22,9 +22,9 @@ pub(super) fn digest(bytes: &[u8]) -> u64 {
 
 /// A checkpoint with its bytes, or with the first of them.
 #[derive(Clone, Debug)]
-pub(super) struct Saved {
-    pub(super) name: Checkpoint,
-    pub(super) bytes: Bytes,
+pub(crate) struct Saved {
+    pub(crate) name: Checkpoint,
+    pub(crate) bytes: Bytes,
 }
 
 impl Saved {
@@ -50,12 +50,12 @@ pub struct Disk {
     running: Vec<Job>,
     waiting: Vec<Job>,
     /// Bytes of the next chunk to be spoiled on its way to the platter.
-    pub(super) spoil: bool,
+    pub(crate) spoil: bool,
 }
 
 /// Something to be written and synced.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(crate) enum Job {
     /// What the node asked for.
     Persist(Persist),
     /// A checkpoint made by the driver.
@@ -63,7 +63,7 @@ pub(super) enum Job {
 }
 
 /// A job that is synced.
-pub(super) enum Done {
+pub(crate) enum Done {
     Persisted(Sequence),
     Checkpoint(Checkpoint),
     Damaged(Checkpoint),
@@ -117,7 +117,7 @@ impl Disk {
 
     /// A vote is told. One that no disk ever held stands as well, once a newer term is stored: the
     /// member can never vote in its term again. Says whether it stands.
-    pub(super) fn tell_vote(&mut self, term: Term, candidate: MemberId) -> bool {
+    pub(crate) fn tell_vote(&mut self, term: Term, candidate: MemberId) -> bool {
         if self.hard.term > term {
             self.votes.entry(term).or_insert(candidate);
         }
@@ -131,12 +131,12 @@ impl Disk {
     }
 
     /// The checkpoint in use.
-    pub(super) fn checkpoint(&self) -> Option<&Saved> {
+    pub(crate) fn checkpoint(&self) -> Option<&Saved> {
         self.checkpoint.as_ref()
     }
 
     /// What a restarted member finds.
-    pub(super) fn stored(&self) -> Stored {
+    pub(crate) fn stored(&self) -> Stored {
         let partial = self.partial.as_ref();
         Stored {
             hard: self.hard,
@@ -147,7 +147,7 @@ impl Disk {
     }
 
     /// The disk is replaced by an empty one; its driver knows that, and that a member was there before.
-    pub(super) fn replace(&mut self) {
+    pub(crate) fn replace(&mut self) {
         *self = Self {
             hard: HardState { rebuilding: true, ..HardState::default() },
             ..Self::default()
@@ -155,12 +155,12 @@ impl Disk {
     }
 
     /// Takes a job.
-    pub(super) fn write(&mut self, job: Job) {
+    pub(crate) fn write(&mut self, job: Job) {
         self.waiting.push(job);
     }
 
     /// Begins a sync of all that waits; false if one runs or nothing waits.
-    pub(super) fn begin(&mut self) -> bool {
+    pub(crate) fn begin(&mut self) -> bool {
         if self.waiting.is_empty() || !self.running.is_empty() {
             return false;
         }
@@ -169,7 +169,7 @@ impl Disk {
     }
 
     /// The sync that ran is done.
-    pub(super) fn done(&mut self) -> Vec<Done> {
+    pub(crate) fn done(&mut self) -> Vec<Done> {
         let mut done = Vec::new();
         for job in std::mem::take(&mut self.running) {
             let report = match &job {
@@ -189,13 +189,13 @@ impl Disk {
     }
 
     /// Entries up to this index can go.
-    pub(super) fn trim(&mut self, to: Index) {
+    pub(crate) fn trim(&mut self, to: Index) {
         let keep = self.entries.iter().take_while(|e| e.index <= to).count();
         self.entries.drain(..keep);
     }
 
     /// Power is lost. True if something unsynced was lost.
-    pub(super) fn crash(&mut self, dice: &mut Dice) -> bool {
+    pub(crate) fn crash(&mut self, dice: &mut Dice) -> bool {
         let jobs = self.running.drain(..).chain(self.waiting.drain(..));
         let parts: Vec<Part> = jobs.flat_map(parts).collect();
         let all = parts.len();

@@ -107,26 +107,26 @@ impl Fault {
 
 /// How often each kind struck.
 #[derive(Debug, Default)]
-pub(super) struct Struck(BTreeMap<Fault, u64>);
+pub(crate) struct Struck(BTreeMap<Fault, u64>);
 
 impl Struck {
-    pub(super) fn add(&mut self, fault: Fault) {
+    pub(crate) fn add(&mut self, fault: Fault) {
         *self.0.entry(fault).or_default() += 1;
     }
 
     /// Kinds that struck, without the one that is always there.
-    pub(super) fn kinds(&self) -> usize {
+    pub(crate) fn kinds(&self) -> usize {
         self.0.keys().filter(|f| **f != Fault::Reorder).count()
     }
 
-    pub(super) fn named(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn named(&self) -> BTreeMap<&'static str, u64> {
         self.0.iter().map(|(f, n)| (f.name(), *n)).collect()
     }
 }
 
 /// The kinds that a schedule has. A group of one has no network, and a disk may be emptied only in a group that
 /// outlives it and stays as it is.
-pub(super) fn choose(dice: &mut Dice, voters: usize, moves: bool) -> Vec<Fault> {
+pub(crate) fn choose(dice: &mut Dice, voters: usize, moves: bool) -> Vec<Fault> {
     let alone = [Fault::Crash, Fault::PowerLoss, Fault::Pause, Fault::SlowDisk];
     if voters == 1 && !moves {
         return alone.to_vec();

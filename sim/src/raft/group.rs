@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use ::raft::{Body, Event, MemberId, Message, Role, Status, Ticket, codec};
+use ::raft::{Body, Event, MemberId, Message, ReadMode, Role, Status, Ticket, codec};
 use bytes::Bytes;
 
 use super::command::{Reply, Value};
@@ -30,7 +30,7 @@ enum Happening<A> {
 
 /// What a client is told.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(crate) enum Told {
     /// A command is done; a session's has a reply.
     Done(Ticket, Option<Reply>),
     /// A read of a key was answered.
@@ -40,26 +40,26 @@ pub(super) enum Told {
 }
 
 /// A group and its world. `A` is a turn of an actor.
-pub(super) struct Group<A> {
-    pub(super) now: Duration,
-    pub(super) dice: Dice,
-    pub(super) members: Vec<Member>,
-    pub(super) net: Net,
-    pub(super) struck: Struck,
+pub(crate) struct Group<A> {
+    pub(crate) now: Duration,
+    pub(crate) dice: Dice,
+    pub(crate) members: Vec<Member>,
+    pub(crate) net: Net,
+    pub(crate) struck: Struck,
     /// Disks that are slow, and until when.
-    pub(super) slow: BTreeMap<usize, Duration>,
-    pub(super) report: Report,
+    pub(crate) slow: BTreeMap<usize, Duration>,
+    pub(crate) report: Report,
     /// Whom members take for the leader.
-    pub(super) hint: usize,
+    pub(crate) hint: usize,
     /// Percent of events after which the driver takes its time before it polls.
-    pub(super) lazy: u64,
+    pub(crate) lazy: u64,
     /// The first thing that was seen to be wrong: which invariant, and how.
-    pub(super) wrong: Option<(&'static str, String)>,
-    pub(super) told: Vec<Told>,
+    pub(crate) wrong: Option<(&'static str, String)>,
+    pub(crate) told: Vec<Told>,
     /// What each member was like after its last step.
-    pub(super) statuses: Vec<Option<Status>>,
+    pub(crate) statuses: Vec<Option<Status>>,
     /// Crashed members come back only after at most so many milliseconds.
-    pub(super) absence: u64,
+    pub(crate) absence: u64,
     logs: Logs,
     checks: Vec<Box<dyn Invariant>>,
     judged: Vec<u64>,
@@ -70,7 +70,7 @@ pub(super) struct Group<A> {
 }
 
 impl<A> Group<A> {
-    pub(super) fn new(dice: Dice, members: Vec<Member>, net: Net, lines: Option<usize>) -> Self {
+    pub(crate) fn new(dice: Dice, members: Vec<Member>, net: Net, lines: Option<usize>) -> Self {
         let checks = check::all();
         let count = members.len();
         let mut group = Self {
@@ -102,7 +102,7 @@ impl<A> Group<A> {
     }
 
     /// The report, whole, and the last lines of what happened.
-    pub(super) fn finish(mut self) -> (Report, Vec<String>) {
+    pub(crate) fn finish(mut self) -> (Report, Vec<String>) {
         self.report.faults = self.struck.named();
         for (check, n) in self.checks.iter().zip(&self.judged) {
             self.report.judged.insert(check.name(), *n);
@@ -117,12 +117,12 @@ impl<A> Group<A> {
     }
 
     /// An actor has its turn then.
-    pub(super) fn at(&mut self, at: Duration, actor: A) {
+    pub(crate) fn at(&mut self, at: Duration, actor: A) {
         self.put(at, Happening::Actor(actor));
     }
 
     /// Lets the next thing happen; the turn of an actor is the caller's to do. `None` if nothing is left.
-    pub(super) fn next(&mut self) -> Option<Option<A>> {
+    pub(crate) fn next(&mut self) -> Option<Option<A>> {
         let ((at, _), happening) = self.queue.pop_first()?;
         self.now = at;
         match happening {
@@ -196,7 +196,7 @@ impl<A> Group<A> {
     }
 
     /// Gives a member an event, does what it asks for, and judges.
-    pub(super) fn step(&mut self, place: usize, event: Event) {
+    pub(crate) fn step(&mut self, place: usize, event: Event) {
         if self.members[place].node.is_none() {
             self.seen.heard = None;
             return;
@@ -220,6 +220,15 @@ impl<A> Group<A> {
             self.drain(place);
         }
         self.judge(place);
+    }
+
+    /// A client reads a key at a member.
+    pub(crate) fn read(&mut self, place: usize, ticket: Ticket, key: u8, mode: ReadMode) {
+        let member = &mut self.members[place];
+        if member.node.is_some() {
+            member.reading.insert(ticket, key);
+        }
+        self.step(place, Event::Read { ticket, mode });
     }
 
     /// Does what a member asks for, unless it crashes in between.
@@ -326,7 +335,7 @@ impl<A> Group<A> {
     }
 
     /// Stops a member, which loses what it had not synced, and plans its return.
-    pub(super) fn crash(&mut self, place: usize, fault: Fault) {
+    pub(crate) fn crash(&mut self, place: usize, fault: Fault) {
         if self.members[place].node.is_some() {
             self.fall(place, fault);
             self.plan_return(place);
@@ -335,7 +344,7 @@ impl<A> Group<A> {
     }
 
     /// Stops a member for good, which loses what it had not synced.
-    pub(super) fn kill(&mut self, place: usize, fault: Fault) {
+    pub(crate) fn kill(&mut self, place: usize, fault: Fault) {
         self.fall(place, fault);
         self.judge(place);
     }
@@ -357,7 +366,7 @@ impl<A> Group<A> {
     }
 
     /// Starts a member that is down.
-    pub(super) fn restart(&mut self, place: usize) {
+    pub(crate) fn restart(&mut self, place: usize) {
         let seed = self.dice.roll();
         let member = &mut self.members[place];
         if member.node.is_some() {
@@ -371,7 +380,7 @@ impl<A> Group<A> {
     }
 
     /// The place of the leader of the newest term, if one is up.
-    pub(super) fn leader(&self) -> Option<usize> {
+    pub(crate) fn leader(&self) -> Option<usize> {
         let leads = |s: &&Status| matches!(s.role, Role::Leader { .. });
         let newest = self.statuses.iter().flatten().filter(leads).max_by_key(|s| s.term)?;
         Some(newest.id.0 as usize - 1)

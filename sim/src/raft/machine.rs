@@ -1,4 +1,5 @@
-//! The replicated state machine of the simulation: keys with values, client sessions, and a digest of its history.
+//! What a simulated group replicates: any [`StateMachine`]; here is the one of Raft's own schedules, with keys and values,
+//! client sessions, and a digest of its history.
 //!
 //! Sessions make a retried command happen once (section 8; thesis, 6.3): the machine remembers each client's last
 //! sequence and what it answered. Two machines with the same index and digest applied the same. It knows nothing of
@@ -10,6 +11,29 @@ use ::raft::{Entry, Index, Payload};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::command::{Command, Reader, Reply, Request, Step, Value, put_value};
+
+/// A replicated state machine, as a member drives it.
+pub trait StateMachine {
+    /// The last entry applied.
+    fn index(&self) -> Index;
+
+    /// Of everything applied so far: equal at the same index on all members.
+    fn digest(&self) -> u64;
+
+    /// Applies the next entry; what a session gets for it, if it is a session's.
+    fn apply(&mut self, entry: &Entry) -> Option<Applied>;
+
+    /// Its encoding.
+    fn checkpoint(&self) -> Bytes;
+
+    /// Becomes what was encoded, or as new if nothing was. False, and unchanged, if the bytes are not whole.
+    fn restore(&mut self, from: Option<&[u8]>) -> bool;
+
+    /// What is at a key; nothing if the machine has no keys.
+    fn get(&self, _: u8) -> Option<Value> {
+        None
+    }
+}
 
 /// Keys, sessions, and the digest of what was applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,9 +60,16 @@ pub struct Applied {
     pub reply: Reply,
 }
 
-impl Machine {
-    /// Applies the next entry; what a session gets for it, if it is a session's.
-    pub fn apply(&mut self, entry: &Entry) -> Option<Applied> {
+impl StateMachine for Machine {
+    fn index(&self) -> Index {
+        self.index
+    }
+
+    fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Option<Applied> {
         self.index = entry.index;
         let bytes: &[u8] = match &entry.payload {
             Payload::Command(bytes) => bytes,
@@ -60,15 +91,32 @@ impl Machine {
         Some(Applied { client, sequence, fresh: true, reply })
     }
 
+    fn checkpoint(&self) -> Bytes {
+        self.encode()
+    }
+
+    fn restore(&mut self, from: Option<&[u8]>) -> bool {
+        let machine = from.map_or_else(|| Some(Self::default()), Self::decode);
+        let whole = machine.is_some();
+        *self = machine.unwrap_or_else(|| std::mem::take(self));
+        whole
+    }
+
+    fn get(&self, key: u8) -> Option<Value> {
+        self.at(key)
+    }
+}
+
+impl Machine {
     fn perform(&mut self, key: u8, request: Request) -> Reply {
         match request {
-            Request::Get => Reply::Value(self.get(key)),
+            Request::Get => Reply::Value(self.at(key)),
             Request::Put(number) => {
                 self.values.insert(key, vec![number]);
                 Reply::Done
             }
             Request::Cas(old, number) => {
-                let right = self.get(key) == old;
+                let right = self.at(key) == old;
                 if right {
                     self.values.insert(key, vec![number]);
                 }
@@ -87,13 +135,13 @@ impl Machine {
 
     /// What is at a key.
     #[must_use]
-    pub fn get(&self, key: u8) -> Option<Value> {
+    pub fn at(&self, key: u8) -> Option<Value> {
         self.values.get(&key).cloned()
     }
 
     /// Its encoding.
     #[must_use]
-    pub fn checkpoint(&self) -> Bytes {
+    pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(256);
         out.put_u64_le(self.index.0);
         out.put_u64_le(self.digest);
@@ -121,7 +169,7 @@ impl Machine {
 
     /// The machine that was encoded; `None` if the bytes are not whole.
     #[must_use]
-    pub fn restore(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader(bytes);
         let mut machine =
             Self { index: Index(from.u64()?), digest: from.u64()?, ..Self::default() };
@@ -166,9 +214,9 @@ mod tests {
         assert!(first.fresh && first.reply == Reply::Swapped(true));
         assert!(!again.fresh && again.reply == Reply::Done);
         assert!(!old.fresh && old.reply == Reply::Stale);
-        assert_eq!(machine.get(0), Some(vec![5, 6]));
-        assert_eq!(Machine::restore(&machine.checkpoint()), Some(machine.clone()));
-        let whole = machine.checkpoint();
-        assert_ne!(Machine::restore(&whole[..whole.len() - 3]), Some(machine));
+        assert_eq!(machine.at(0), Some(vec![5, 6]));
+        assert_eq!(Machine::decode(&machine.encode()), Some(machine.clone()));
+        let whole = machine.encode();
+        assert_ne!(Machine::decode(&whole[..whole.len() - 3]), Some(machine));
     }
 }

@@ -13,7 +13,7 @@ use ::raft::{
 };
 
 use super::disk::{Disk, Job, Saved, digest};
-use super::machine::{Applied, Machine};
+use super::machine::{Applied, StateMachine};
 use crate::check::{Acknowledgement, Answer, Executed, Promise, Seen};
 
 /// One member of the group.
@@ -29,31 +29,31 @@ pub struct Member {
     /// What it would find after a crash.
     pub disk: Disk,
     /// The replicated state.
-    pub machine: Machine,
-    pub(super) config: Config,
+    pub machine: Box<dyn StateMachine>,
+    pub(crate) config: Config,
     /// The group, as of what the machine applied.
     configuration: Arc<Configuration>,
     /// Its clock's speed, in thousandths.
     rate: u64,
     /// It does nothing before.
-    pub(super) paused: Duration,
+    pub(crate) paused: Duration,
     /// When a wake is under way.
-    pub(super) wake: Option<Duration>,
+    pub(crate) wake: Option<Duration>,
     /// A poll is under way.
-    pub(super) lazy: bool,
+    pub(crate) lazy: bool,
     /// Crashes after so many effects.
-    pub(super) doom: Option<u64>,
+    pub(crate) doom: Option<u64>,
     /// Proposals that wait for their entry.
     pending: BTreeMap<Index, (Term, Ticket)>,
     /// The keys that open reads are about.
-    pub(super) reading: BTreeMap<Ticket, u8>,
+    pub(crate) reading: BTreeMap<Ticket, u8>,
     checkpoint_every: u64,
     /// A checkpoint of this index was made or is being written.
     checkpointed: Index,
 }
 
 /// What the schedule must do for an effect.
-pub(super) enum Ask {
+pub(crate) enum Ask {
     Write(Job),
     Send(Message),
     /// Report this after a while.
@@ -65,14 +65,19 @@ pub(super) enum Ask {
 }
 
 impl Member {
-    pub(super) fn new(config: Config, rate: u64, checkpoint_every: u64) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        rate: u64,
+        checkpoint_every: u64,
+        machine: Box<dyn StateMachine>,
+    ) -> Self {
         Self {
             id: config.id,
             node: None,
             life: 0,
             began: Index::ZERO,
             disk: Disk::default(),
-            machine: Machine::default(),
+            machine,
             configuration: Arc::new(Configuration::of(config.voters.clone())),
             config,
             rate,
@@ -88,24 +93,25 @@ impl Member {
     }
 
     /// Starts from what the disk holds.
-    pub(super) fn start(&mut self, seed: u64) -> Result<(), Error> {
+    pub(crate) fn start(&mut self, seed: u64) -> Result<(), Error> {
         let stored = self.disk.stored();
         self.configuration = Arc::new(Configuration::of(self.config.voters.clone()));
-        self.machine = Machine::default();
-        if let Some(saved) = self.disk.checkpoint() {
-            self.machine = Machine::restore(&saved.bytes)
-                .ok_or(Error::Stored("a damaged checkpoint was installed"))?;
+        let saved = self.disk.checkpoint();
+        if !self.machine.restore(saved.map(|saved| &saved.bytes[..])) {
+            return Err(Error::Stored("a damaged checkpoint was installed"));
+        }
+        if let Some(saved) = saved {
             self.configuration = saved.name.configuration.clone();
         }
-        self.began = self.machine.index;
-        self.checkpointed = self.machine.index;
+        self.began = self.machine.index();
+        self.checkpointed = self.machine.index();
         self.life += 1;
         self.node = Some(Node::new(self.config.clone(), seed, stored)?);
         Ok(())
     }
 
     /// Stops without any farewell.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.node = None;
         self.wake = None;
         self.lazy = false;
@@ -122,13 +128,13 @@ impl Member {
     }
 
     /// When to wake it, by the schedule's clock.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         let local = self.node.as_ref()?.deadline()?;
         let rate = u32::try_from(self.rate).unwrap_or(1000);
         Some(local * 1000 / rate + Duration::from_micros(1))
     }
 
-    pub(super) fn handle(&mut self, now: Duration, event: Event) {
+    pub(crate) fn handle(&mut self, now: Duration, event: Event) {
         let now = self.local(now);
         if let Some(node) = &mut self.node {
             node.handle(now, event);
@@ -136,12 +142,12 @@ impl Member {
     }
 
     /// The next thing to do.
-    pub(super) fn poll(&mut self) -> Option<Effect> {
+    pub(crate) fn poll(&mut self) -> Option<Effect> {
         self.node.as_mut()?.poll()
     }
 
     /// Does what concerns only this member; asks for the rest.
-    pub(super) fn perform(&mut self, effect: Effect, seen: &mut Seen) -> Vec<Ask> {
+    pub(crate) fn perform(&mut self, effect: Effect, seen: &mut Seen) -> Vec<Ask> {
         match effect {
             Effect::Persist(persist) => return vec![Ask::Write(Job::Persist(persist))],
             Effect::Send(message) => {
@@ -163,8 +169,8 @@ impl Member {
             }
             Effect::ReadReady { ticket, index } => {
                 let value = self.reading.remove(&ticket).map(|key| self.machine.get(key));
-                seen.answered.push(Answer { ticket, index: self.machine.index, value });
-                if index > self.machine.index {
+                seen.answered.push(Answer { ticket, index: self.machine.index(), value });
+                if index > self.machine.index() {
                     return vec![Ask::Wrong("a read was ready too early")];
                 }
             }
@@ -213,7 +219,7 @@ impl Member {
     }
 
     fn checkpoint(&mut self, term: Term) -> Option<Ask> {
-        let index = self.machine.index;
+        let index = self.machine.index();
         if index.0 < self.checkpointed.0 + self.checkpoint_every {
             return None;
         }
@@ -242,15 +248,15 @@ impl Member {
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Option<Ask> {
         let saved = self.disk.checkpoint().filter(|saved| saved.name == *checkpoint);
-        let Some(machine) = saved.and_then(|saved| Machine::restore(&saved.bytes)) else {
+        let before = self.machine.index();
+        if !saved.is_some_and(|saved| self.machine.restore(Some(&saved.bytes))) {
             return Some(Ask::Wrong("a checkpoint is to be restored that is not on the disk"));
-        };
-        if machine.index != checkpoint.last.index || machine.index < self.machine.index {
+        }
+        if self.machine.index() != checkpoint.last.index || checkpoint.last.index < before {
             return Some(Ask::Wrong("a checkpoint goes back, or is not what it says"));
         }
-        self.machine = machine;
         self.configuration = checkpoint.configuration.clone();
-        self.checkpointed = self.machine.index;
+        self.checkpointed = self.machine.index();
         // Whether these were committed cannot be known.
         self.pending.retain(|index, _| *index > checkpoint.last.index);
         None

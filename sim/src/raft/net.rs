@@ -9,10 +9,10 @@ use super::faults::{Fault, Struck};
 use crate::dice::Dice;
 
 /// Between two places, one direction.
-pub(super) type Link = (usize, usize);
+pub(crate) type Link = (usize, usize);
 
 #[derive(Debug)]
-pub(super) struct Net {
+pub(crate) struct Net {
     dice: Dice,
     /// The longest time a message takes without any fault, in milliseconds.
     longest: u64,
@@ -27,7 +27,7 @@ pub(super) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(dice: Dice, longest: u64) -> Self {
+    pub(crate) fn new(dice: Dice, longest: u64) -> Self {
         Self {
             dice,
             longest,
@@ -40,20 +40,20 @@ impl Net {
     }
 
     /// This share of messages suffers loss, repetition or delay for a while.
-    pub(super) fn set_rate(&mut self, fault: Fault, percent: u64, until: Duration) {
+    pub(crate) fn set_rate(&mut self, fault: Fault, percent: u64, until: Duration) {
         self.rates.insert(fault, (percent, until));
     }
 
-    pub(super) fn block(&mut self, link: Link, fault: Fault, until: Duration) {
+    pub(crate) fn block(&mut self, link: Link, fault: Fault, until: Duration) {
         self.blocked.insert(link, (fault, until));
     }
 
     /// Everything on this link takes so much longer for a while.
-    pub(super) fn lag(&mut self, link: Link, by: Duration, until: Duration) {
+    pub(crate) fn lag(&mut self, link: Link, by: Duration, until: Duration) {
         self.lagging.insert(link, (by, until));
     }
 
-    pub(super) fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.rates.clear();
         self.lagging.clear();
         self.blocked.clear();
@@ -69,12 +69,12 @@ impl Net {
     }
 
     /// How long a message of a client takes, without any fault.
-    pub(super) fn client(&mut self) -> Duration {
+    pub(crate) fn client(&mut self) -> Duration {
         self.dice.millis(0, self.longest)
     }
 
     /// When a message that is sent now arrives (never, once or twice), and its number on the link.
-    pub(super) fn send(
+    pub(crate) fn send(
         &mut self,
         link: Link,
         now: Duration,
@@ -105,7 +105,7 @@ impl Net {
     }
 
     /// Whether a message that arrives now gets through.
-    pub(super) fn arrives(
+    pub(crate) fn arrives(
         &mut self,
         link: Link,
         number: u64,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::check::Seen;
+use crate::tally::Tally;
 
 /// What schedules did.
 #[derive(Clone, Debug, Default)]
@@ -36,19 +37,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds another report to this one.
-    pub fn add(&mut self, other: &Self) {
-        for (own, more) in self.numbers_mut().into_iter().zip(other.numbers()) {
-            *own += more.1;
-        }
-        for (name, n) in &other.faults {
-            *self.faults.entry(name).or_default() += n;
-        }
-        for (name, n) in &other.judged {
-            *self.judged.entry(name).or_default() += n;
-        }
-    }
-
     fn numbers_mut(&mut self) -> [&mut u64; 11] {
         [
             &mut self.schedules,
@@ -65,10 +53,31 @@ impl Report {
         ]
     }
 
-    /// The plain numbers, by name.
-    #[must_use]
-    pub fn numbers(&self) -> [(&'static str, u64); 11] {
-        [
+    /// Counts what came out of one step.
+    pub(crate) fn count(&mut self, seen: &Seen) {
+        self.acknowledged += seen.acknowledged.len() as u64;
+        self.answered += seen.answered.len() as u64;
+        self.installed += u64::from(seen.restored.is_some());
+        self.changed += seen.changed;
+        self.transferred += seen.transferred;
+    }
+}
+
+impl Tally for Report {
+    fn add(&mut self, other: &Self) {
+        for (own, more) in self.numbers_mut().into_iter().zip(other.numbers()) {
+            *own += more.1;
+        }
+        for (name, n) in &other.faults {
+            *self.faults.entry(name).or_default() += n;
+        }
+        for (name, n) in &other.judged {
+            *self.judged.entry(name).or_default() += n;
+        }
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, u64)> {
+        vec![
             ("schedules", self.schedules),
             ("events", self.events),
             ("commands acknowledged", self.acknowledged),
@@ -83,12 +92,11 @@ impl Report {
         ]
     }
 
-    /// Counts what came out of one step.
-    pub(crate) fn count(&mut self, seen: &Seen) {
-        self.acknowledged += seen.acknowledged.len() as u64;
-        self.answered += seen.answered.len() as u64;
-        self.installed += u64::from(seen.restored.is_some());
-        self.changed += seen.changed;
-        self.transferred += seen.transferred;
+    fn faults(&self) -> &BTreeMap<&'static str, u64> {
+        &self.faults
+    }
+
+    fn judged(&self) -> &BTreeMap<&'static str, u64> {
+        &self.judged
     }
 }

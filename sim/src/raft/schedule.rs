@@ -16,7 +16,7 @@ use super::group::{Group, Told};
 use super::member::Member;
 use super::net::Net;
 use super::store::Store;
-use super::{Command, Options, Report};
+use super::{Command, Machine, Options, Report, StateMachine};
 use crate::Error;
 use crate::dice::Dice;
 use crate::wgl::{self, Verdict};
@@ -84,7 +84,8 @@ impl Schedule {
         let moves = dice.chance(50);
         let places = if moves { (size + dice.between(0, 4)).clamp(2, 7) } else { size };
         let longest = [4, 4, 20, 50][dice.pick(4)];
-        let members = members(&mut dice, size, places, &options.without);
+        let members =
+            members(&mut dice, size, places, &options.without, &|_| Box::new(Machine::default()));
         let drifts = members.1;
         let net = Net::new(dice.fork(), longest);
         let mut group = Group::new(dice.fork(), members.0, net, options.lines);
@@ -226,11 +227,11 @@ impl Schedule {
         if status.configuration.is_joint() || status.changing {
             return Some(format!("the change to {:?} does not end", status.configuration));
         }
-        let reached = self.group.members[leader].machine.index;
+        let reached = self.group.members[leader].machine.index();
         let lags = |id: &MemberId| {
             let place = id.0 as usize - 1;
             let at = |s: &Status| s.commit == reached && s.applied == reached && !s.rebuilding;
-            self.group.members[place].machine.index != reached
+            self.group.members[place].machine.index() != reached
                 || !self.group.statuses[place].as_ref().is_some_and(at)
         };
         let lagging: Vec<MemberId> =
@@ -287,25 +288,24 @@ impl Schedule {
         let mode = self.read_mode();
         for _ in 0..self.dice.between(1, 6) {
             let ticket = self.next_ticket();
-            let event = if write {
+            if write {
                 let command = Command { ticket, step: None }.encode();
-                Event::Propose { ticket, command }
+                self.group.step(place, Event::Propose { ticket, command });
             } else {
-                let key = 0;
-                if let Some(member) = self.group.members.get_mut(place)
-                    && member.node.is_some()
-                {
-                    member.reading.insert(ticket, key);
-                }
-                Event::Read { ticket, mode }
-            };
-            self.group.step(place, event);
+                self.group.read(place, ticket, 0, mode);
+            }
         }
     }
 }
 
 /// The members of a schedule, and whether their clocks drift apart.
-fn members(dice: &mut Dice, size: u64, places: u64, without: &[Fault]) -> (Vec<Member>, bool) {
+pub(crate) fn members(
+    dice: &mut Dice,
+    size: u64,
+    places: u64,
+    without: &[Fault],
+    machine: &dyn Fn(MemberId) -> Box<dyn StateMachine>,
+) -> (Vec<Member>, bool) {
     let voters: Vec<MemberId> = (1..=size).map(MemberId).collect();
     // In thousandths, to either side.
     let drift = if dice.chance(30) { [25, 50, 100][dice.pick(3)] } else { 0 };
@@ -334,7 +334,7 @@ fn members(dice: &mut Dice, size: u64, places: u64, without: &[Fault]) -> (Vec<M
             ..Config::new(id, if id.0 <= size { voters.clone() } else { Vec::new() })
         };
         let rate = dice.between(1000 - drift, 1001 + drift);
-        Member::new(config, rate, every)
+        Member::new(config, rate, every, machine(id))
     });
     (members.collect(), drift > 0)
 }

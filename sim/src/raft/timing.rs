@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use ::raft::{Config, Event, MemberId, Term, Ticket};
 
-use super::Command;
 use super::faults::Fault;
 use super::group::Group;
 use super::member::Member;
 use super::net::Net;
+use super::{Command, Machine};
 use crate::Error;
 use crate::dice::Dice;
 
@@ -42,7 +42,8 @@ impl Trial {
             heartbeat: Duration::from_millis(40),
             ..Config::new(*id, voters.clone())
         };
-        let members = voters.iter().map(|id| Member::new(config(id), 1000, 200)).collect();
+        let member = |id| Member::new(config(id), 1000, 200, Box::new(Machine::default()));
+        let members = voters.iter().map(member).collect();
         let net = Net::new(dice.fork(), 4);
         let group = Group::new(dice.fork(), members, net, None);
         Self { seed, group, dice, ticket: Ticket::ZERO }

@@ -1,8 +1,6 @@
 //! The part of a schedule that does harm, and at the end heals.
 //!
-//! Leaders are preferred victims, since a fault at a follower seldom matters.
-
-use std::time::Duration;
+//! What a fault does to the group is in `harm`; here is which of them strikes, and when.
 
 use super::{Actor, Healed, Schedule};
 use crate::raft::faults::Fault;
@@ -19,92 +17,15 @@ impl Schedule {
         self.group.at(next, Actor::Fault);
         let fault = self.chosen[self.dice.pick(self.chosen.len())];
         let until = now + self.dice.millis(20, 700);
-        let victim = self.victim();
+        let victim = self.group.victim(&mut self.dice);
         match fault {
-            Fault::Loss | Fault::Duplicate | Fault::Delay => {
-                let percent = self.dice.between(5, 50);
-                self.group.net.set_rate(fault, percent, until);
-            }
-            Fault::Lag => self.lag(victim, until),
-            Fault::Partition => self.split(until),
-            Fault::OneWay => self.deafen(victim, until),
             Fault::Flap => {
                 let other = self.dice.pick(self.group.members.len());
                 let times = self.dice.between(4, 30);
                 self.flap(victim, other, times);
             }
-            Fault::Crash => {
-                // Some crashes come between two effects of one step.
-                if self.dice.chance(50) {
-                    self.group.members[victim].doom = Some(self.dice.between(1, 6));
-                } else {
-                    self.group.crash(victim, fault);
-                }
-            }
-            Fault::PowerLoss => {
-                for place in 0..self.group.members.len() {
-                    self.group.crash(place, fault);
-                }
-            }
-            Fault::Pause => {
-                if self.group.members[victim].node.is_some() {
-                    self.group.members[victim].paused = until;
-                    self.group.struck.add(fault);
-                }
-            }
-            Fault::SlowDisk => {
-                self.group.slow.insert(victim, until);
-            }
-            Fault::SpoiledChunk => {
-                // Whoever is sent a checkpoint next.
-                for member in &mut self.group.members {
-                    member.disk.spoil = true;
-                }
-            }
             Fault::EmptyDisk => self.empty(victim),
-            Fault::Reorder | Fault::LostWrites | Fault::Drift => {}
-        }
-    }
-
-    fn victim(&mut self) -> usize {
-        let any = self.dice.pick(self.group.members.len());
-        let leader = self.group.leader();
-        leader.filter(|_| self.dice.chance(60)).unwrap_or(any)
-    }
-
-    /// Two parts that do not hear each other.
-    fn split(&mut self, until: Duration) {
-        let count = self.group.members.len();
-        let sides: Vec<bool> = (0..count).map(|_| self.dice.chance(50)).collect();
-        for from in 0..count {
-            for to in 0..count {
-                if sides[from] != sides[to] {
-                    self.group.net.block((from, to), Fault::Partition, until);
-                }
-            }
-        }
-    }
-
-    /// A member that hears nobody, or that nobody hears; or one link of it.
-    fn deafen(&mut self, victim: usize, until: Duration) {
-        let hears = self.dice.chance(50);
-        let whole = self.dice.chance(70);
-        let count = self.group.members.len();
-        let only = self.dice.pick(count);
-        for other in (0..count).filter(|o| *o != victim && (whole || *o == only)) {
-            let link = if hears { (victim, other) } else { (other, victim) };
-            self.group.net.block(link, Fault::OneWay, until);
-        }
-    }
-
-    /// A member hears everybody late; after a while nobody hears it any more, and what was on its way still arrives.
-    fn lag(&mut self, victim: usize, until: Duration) {
-        let by = self.dice.millis(20, 190);
-        for other in (0..self.group.members.len()).filter(|o| *o != victim) {
-            self.group.net.lag((other, victim), by, until);
-            if self.dice.chance(30) {
-                self.group.net.lag((victim, other), by, until);
-            }
+            other => self.group.harm(&mut self.dice, other, victim, until),
         }
     }
 
@@ -133,16 +54,7 @@ impl Schedule {
 
     /// No more faults; from here on there must be progress.
     pub(super) fn heal(&mut self) {
-        self.group.net.heal();
-        self.group.slow.clear();
-        self.group.absence = 1;
-        for place in 0..self.group.members.len() {
-            let member = &mut self.group.members[place];
-            member.paused = Duration::ZERO;
-            member.doom = None;
-            member.disk.spoil = false;
-            self.group.restart(place);
-        }
+        self.group.heal();
         let first = self.ticket.next();
         self.healed = Some(Healed { at: self.group.now, first, wrote: false, read: false });
     }

@@ -1,0 +1,40 @@
+//! The lock service under faults: its real servers, clerks and registry clients on real consensus groups.
+//!
+//! A schedule has three or five coordinators and three to six clients on one [`executor`](crate::executor). Below each
+//! coordinator is a member of a simulated group ([`crate::raft`]), which replicates the lock table; beside it runs
+//! [`lockservice::Server`] as it is. Each client runs a [`lockservice::Clerk`] as it is, and in its place of a file system a
+//! cache of values that it writes to a shared store, with a log that whoever recovers it replays. Clocks drift, messages
+//! are late, lost, repeated and cut off, members crash and are partitioned, clients are frozen and killed, and a deposed
+//! leader goes on believing.
+//!
+//! After every step the invariants L1 to L5 of the locks are judged by name, and those of consensus; at the end everything
+//! is healed, and then every waiter must get its lock and every dead session be recovered. The histories of grants and of
+//! the registry are judged for linearizability.
+
+mod check;
+mod client;
+mod engine;
+mod history;
+mod machine;
+mod net;
+mod report;
+mod schedule;
+mod store;
+mod work;
+
+pub use report::Report;
+
+use crate::{Error, raft::Options};
+
+/// Runs the schedule of this seed.
+///
+/// # Errors
+/// The first invariant that was violated, or that something was stuck after healing, or that too little happened.
+pub fn run(seed: u64, options: &Options) -> Result<Report, Error> {
+    trace(seed, options).0
+}
+
+/// Runs the schedule of this seed and gives the last [`Options::lines`] of what happened.
+pub fn trace(seed: u64, options: &Options) -> (Result<Report, Error>, Vec<String>) {
+    schedule::Schedule::new(seed, options).run()
+}

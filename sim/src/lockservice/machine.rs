@@ -1,0 +1,131 @@
+//! The lock table as a simulated group replicates it: the table's own decoding, applying, saving and loading, and a judge
+//! who sees what a command changed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ::raft::{Entry, Index, Payload, Ticket};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use lockservice::{SessionId, Table};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::check::Judge;
+use crate::raft::{Applied, StateMachine};
+
+/// One replica of the lock table, shared by the member that drives it and the server that shows it.
+pub(super) struct Replica {
+    pub(super) table: Table,
+    /// The term, if this replica leads and is ready.
+    pub(super) leading: Option<u64>,
+    /// What commands answered, until somebody takes it.
+    pub(super) replies: BTreeMap<Ticket, Bytes>,
+    /// Moves when something was applied or the role changed.
+    pub(super) moved: watch::Sender<u64>,
+    index: Index,
+    digest: u64,
+    judge: Arc<Mutex<Judge>>,
+}
+
+/// Replies that nobody took yet: whoever proposed may be gone.
+const MOST_REPLIES: usize = 256;
+
+impl Replica {
+    pub(super) fn new(judge: Arc<Mutex<Judge>>) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self {
+            table: Table::new(),
+            leading: None,
+            replies: BTreeMap::new(),
+            moved: watch::Sender::new(0),
+            index: Index::ZERO,
+            digest: 0,
+            judge,
+        }))
+    }
+
+    pub(super) fn stir(&self) {
+        self.moved.send_modify(|moved| *moved += 1);
+    }
+
+    /// The sessions, and whether each lives.
+    fn sessions(&self) -> BTreeMap<SessionId, bool> {
+        let rows = self.table.list_sessions();
+        rows.into_iter().map(|row| (row.session, row.live)).collect()
+    }
+}
+
+/// A command with the ticket of its proposal in front, by which consensus tells proposals apart.
+pub(super) fn command(ticket: Ticket, body: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(8 + body.len());
+    bytes.put_u64_le(ticket.0);
+    bytes.put_slice(body);
+    bytes.freeze()
+}
+
+/// The machine of a member.
+pub(super) struct Locks(pub(super) Arc<Mutex<Replica>>);
+
+impl StateMachine for Locks {
+    fn index(&self) -> Index {
+        self.0.lock().index
+    }
+
+    fn digest(&self) -> u64 {
+        self.0.lock().digest
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Option<Applied> {
+        let mut replica = self.0.lock();
+        replica.index = entry.index;
+        if let Payload::Command(bytes) = &entry.payload
+            && bytes.len() > 8
+        {
+            let mut body = bytes.clone();
+            let ticket = Ticket(body.get_u64_le());
+            for byte in &body {
+                let mixed = (replica.digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+                replica.digest = mixed.rotate_left(7);
+            }
+            let before = replica.sessions();
+            let reply = replica::StateMachine::apply(&mut replica.table, entry.index, &body);
+            let after = replica.sessions();
+            let judge = Arc::clone(&replica.judge);
+            for (gone, lived) in before {
+                if !after.contains_key(&gone) {
+                    judge.lock().gone(gone, !lived);
+                }
+            }
+            judge.lock().sound(&replica.table);
+            if replica.replies.len() >= MOST_REPLIES {
+                replica.replies.pop_first();
+            }
+            replica.replies.insert(ticket, reply);
+        }
+        replica.stir();
+        None
+    }
+
+    fn checkpoint(&self) -> Bytes {
+        let replica = self.0.lock();
+        let mut bytes = BytesMut::new();
+        bytes.put_u64_le(replica.index.0);
+        bytes.put_u64_le(replica.digest);
+        bytes.put_slice(&replica.table.save());
+        bytes.freeze()
+    }
+
+    fn restore(&mut self, from: Option<&[u8]>) -> bool {
+        let mut replica = self.0.lock();
+        let Some(mut bytes) = from else {
+            (replica.table, replica.index, replica.digest) = (Table::new(), Index::ZERO, 0);
+            return true;
+        };
+        if bytes.len() < 16 {
+            return false;
+        }
+        let (index, digest) = (Index(bytes.get_u64_le()), bytes.get_u64_le());
+        let Ok(table) = Table::load(bytes) else { return false };
+        (replica.table, replica.index, replica.digest) = (table, index, digest);
+        replica.stir();
+        true
+    }
+}

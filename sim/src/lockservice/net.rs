@@ -1,0 +1,359 @@
+//! What lies between clients and coordinators: calls and streams that are late, lost, repeated or cut off.
+//!
+//! A call is a message there, work on the coordinator's machine, and a message back; either may be lost, and then whoever
+//! asked hears nothing. A stream keeps its order, like a connection, and ends when that is cut or its coordinator dies. What
+//! is on its way goes on while a machine is frozen.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
+use lockservice::{
+    Error, Server, Service, SessionId,
+    message::{Ask, Client, LockRows, Opened, Renewal, Seq, SessionRow},
+    registry::{Answers, Changed, Op, Question, Revision, Store, TidingsStream, Watching},
+    service::Events,
+};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use world::{Time, World};
+
+use super::check::Judge;
+use crate::dice::Dice;
+
+/// A coordinator that is up: its server and the world that it runs in.
+pub(super) type Up = Option<(World, Arc<Server>)>;
+
+/// The state of the network.
+pub(super) struct Links {
+    dice: Dice,
+    /// Percent of messages that are lost, repeated or late.
+    pub(super) trouble: u64,
+    /// Between a client and a coordinator, until when; true time.
+    cut: BTreeMap<(usize, usize), Time>,
+    pub(super) struck: BTreeMap<&'static str, u64>,
+    pub(super) up: Vec<Up>,
+}
+
+/// How long a message takes in milliseconds, at the most, and a late one.
+const WAY: u64 = 8;
+const LATE: u64 = 400;
+
+impl Links {
+    pub(super) fn new(dice: Dice, coordinators: usize, trouble: u64) -> Self {
+        Self {
+            dice,
+            trouble,
+            cut: BTreeMap::new(),
+            struck: BTreeMap::new(),
+            up: (0..coordinators).map(|_| None).collect(),
+        }
+    }
+
+    pub(super) fn strike(&mut self, fault: &'static str) {
+        *self.struck.entry(fault).or_default() += 1;
+    }
+
+    pub(super) fn cut(&mut self, client: usize, place: usize, until: Time) {
+        self.cut.insert((client, place), until);
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.trouble = 0;
+        self.cut.clear();
+    }
+
+    /// Until when nothing passes between them.
+    fn barred(&self, link: (usize, usize), now: Time) -> Option<Time> {
+        self.cut.get(&link).copied().filter(|until| *until > now)
+    }
+
+    /// How long a message takes; `None` if it is lost.
+    fn way(&mut self, link: (usize, usize), now: Time) -> Option<Duration> {
+        if self.barred(link, now).is_some() {
+            self.strike("client cut off");
+            return None;
+        }
+        let way = self.dice.millis(0, WAY);
+        let troubled = self.dice.chance(self.trouble);
+        match self.dice.between(0, 3) {
+            0 if troubled => {
+                self.strike("call or answer lost");
+                None
+            }
+            1 if troubled => {
+                self.strike("call or answer late");
+                Some(way + self.dice.millis(20, LATE))
+            }
+            _ => Some(way),
+        }
+    }
+}
+
+/// A coordinator as one client reaches it.
+#[derive(Clone)]
+pub(super) struct Wire {
+    /// The client's.
+    pub(super) near: World,
+    /// Where messages are on their way.
+    pub(super) ether: World,
+    pub(super) links: Arc<Mutex<Links>>,
+    pub(super) judge: Arc<Mutex<Judge>>,
+    /// Client and coordinator.
+    pub(super) link: (usize, usize),
+}
+
+/// How long a coordinator works at a call for which nobody may wait any more.
+const WORK: Duration = Duration::from_secs(2);
+
+type Work<R> = Arc<dyn Fn(Arc<Server>, Time) -> BoxFuture<'static, Result<R, Error>> + Send + Sync>;
+
+impl Wire {
+    async fn call<R: Send + 'static>(&self, deadline: Time, work: Work<R>) -> Result<R, Error> {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let copies = {
+            let mut links = self.links.lock();
+            let trouble = links.trouble;
+            let twice = links.dice.chance(trouble / 3);
+            if twice {
+                links.strike("call repeated");
+            }
+            1 + usize::from(twice)
+        };
+        for _ in 0..copies {
+            let way = self.links.lock().way(self.link, self.ether.clock.now());
+            if let Some(way) = way {
+                let there = self.clone().there(way, Arc::clone(&work), sender.clone());
+                self.ether.spawn("call", there);
+            }
+        }
+        // What is lost is lost silently: this end stays open.
+        let answer = self.near.until(deadline, receiver.recv()).await;
+        drop(sender);
+        answer.ok().flatten().unwrap_or(Err(Error::Unreachable))
+    }
+
+    /// A call arrives, is worked at, and is answered.
+    async fn there<R: Send + 'static>(
+        self,
+        way: Duration,
+        work: Work<R>,
+        sender: mpsc::Sender<Result<R, Error>>,
+    ) {
+        self.ether.clock.sleep(way).await;
+        let (up, barred) = {
+            let links = self.links.lock();
+            let barred = links.barred(self.link, self.ether.clock.now()).is_some();
+            (links.up[self.link.1].clone(), barred)
+        };
+        if barred {
+            return;
+        }
+        let Some((far, server)) = up else {
+            // Nobody listens there, which is told at once.
+            let _ = sender.try_send(Err(Error::Unreachable));
+            return;
+        };
+        let patience = far.clock.now() + WORK;
+        far.clone().spawn("serve", async move {
+            let answer = work(server, patience).await;
+            let way = self.links.lock().way(self.link, self.ether.clock.now());
+            if let Some(way) = way {
+                self.ether.clone().spawn("answer", async move {
+                    self.ether.clock.sleep(way).await;
+                    // Who asked may have given up.
+                    let _ = sender.try_send(answer);
+                });
+            }
+        });
+    }
+
+    /// Opens a stream there, and passes on what comes of it.
+    async fn stream<T: Send + 'static>(
+        &self,
+        deadline: Time,
+        work: Work<BoxStream<'static, T>>,
+    ) -> Result<BoxStream<'static, T>, Error> {
+        let wire = self.clone();
+        let opened = self.call(
+            deadline,
+            Arc::new(move |server, until| {
+                let (wire, work) = (wire.clone(), Arc::clone(&work));
+                async move {
+                    let far = wire.far().ok_or(Error::Unreachable)?;
+                    let items = work(server, until).await?;
+                    Ok(wire.passed_on(&far, items))
+                }
+                .boxed()
+            }),
+        );
+        opened.await
+    }
+
+    fn far(&self) -> Option<World> {
+        self.links.lock().up[self.link.1].as_ref().map(|(far, _)| far.clone())
+    }
+
+    /// Items in their order, each after its way. The machine there sends; what was sent arrives without it.
+    fn passed_on<T: Send + 'static>(
+        self,
+        far: &World,
+        mut items: BoxStream<'static, T>,
+    ) -> BoxStream<'static, T> {
+        let (sent, mut arriving) = mpsc::channel(64);
+        let (sender, receiver) = mpsc::channel(64);
+        let ether = self.ether.clone();
+        far.spawn("send", async move {
+            while let Some(item) = items.next().await {
+                let way = { self.links.lock().dice.millis(0, WAY) };
+                if sent.send((self.ether.clock.now() + way, self.clone(), item)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        ether.clone().spawn("stream", async move {
+            while let Some((at, wire, item)) = arriving.recv().await {
+                ether.clock.sleep_until(at).await;
+                let barred = wire.links.lock().barred(wire.link, ether.clock.now());
+                if let Some(until) = barred {
+                    // Long silence ends a connection; after a short one everything arrives.
+                    if until.since(ether.clock.now()) > Duration::from_millis(300) {
+                        wire.links.lock().strike("stream cut");
+                        return;
+                    }
+                    ether.clock.sleep_until(until).await;
+                }
+                if sender.send(item).await.is_err() {
+                    return;
+                }
+            }
+        });
+        ReceiverStream::new(receiver).boxed()
+    }
+}
+
+/// The work of a call: what the server does with copies of what was asked.
+fn work<R, F>(work: impl Fn(Arc<Server>, Time) -> F + Send + Sync + 'static) -> Work<R>
+where
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+{
+    Arc::new(move |server, until| work(server, until).boxed())
+}
+
+#[async_trait]
+impl Service for Wire {
+    async fn open(&self, client: Client, replace: bool, deadline: Time) -> Result<Opened, Error> {
+        let open = work(move |server, until| {
+            let client = client.clone();
+            async move { server.open(client, replace, until).await }
+        });
+        self.call(deadline, open).await
+    }
+
+    async fn request(
+        &self,
+        session: SessionId,
+        seq: Seq,
+        asks: &[Ask],
+        deadline: Time,
+    ) -> Result<(), Error> {
+        self.judge.lock().flushed(session, asks);
+        let asks: Arc<[Ask]> = asks.into();
+        let request = work(move |server, until| {
+            let asks = Arc::clone(&asks);
+            async move { server.request(session, seq, &asks, until).await }
+        });
+        self.call(deadline, request).await
+    }
+
+    async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error> {
+        let listen = work(move |server, until| async move { server.listen(session, until).await });
+        self.stream(deadline, listen).await
+    }
+
+    async fn renew(
+        &self,
+        session: SessionId,
+        renewal: Renewal,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        let renew = work(move |server, until| {
+            let renewal = renewal.clone();
+            async move { server.renew(session, renewal, until).await }
+        });
+        self.call(deadline, renew).await
+    }
+
+    async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {
+        self.judge.lock().closing(session);
+        let close = work(move |server, until| async move { server.close(session, until).await });
+        self.call(deadline, close).await
+    }
+
+    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
+        let tell =
+            work(move |server, until| async move { server.recovered(dead, by, until).await });
+        self.call(deadline, tell).await
+    }
+
+    async fn sessions(&self, deadline: Time) -> Result<Vec<SessionRow>, Error> {
+        let list = work(|server, until| async move { server.sessions(until).await });
+        self.call(deadline, list).await
+    }
+
+    async fn locks(&self, deadline: Time) -> Result<LockRows, Error> {
+        let list = work(|server, until| async move { server.locks(until).await });
+        self.call(deadline, list).await
+    }
+}
+
+#[async_trait]
+impl Store for Wire {
+    async fn change(
+        &self,
+        session: SessionId,
+        seq: Seq,
+        ops: &[Op],
+        deadline: Time,
+    ) -> Result<Changed, Error> {
+        let ops: Arc<[Op]> = ops.into();
+        let change = work(move |server, until| {
+            let ops = Arc::clone(&ops);
+            async move { server.change(session, seq, &ops, until).await }
+        });
+        self.call(deadline, change).await
+    }
+
+    async fn read(
+        &self,
+        questions: &[Question],
+        seen: Revision,
+        deadline: Time,
+    ) -> Result<Answers, Error> {
+        let questions: Arc<[Question]> = questions.into();
+        let read = work(move |server, until| {
+            let questions = Arc::clone(&questions);
+            async move { server.read(&questions, seen, until).await }
+        });
+        self.call(deadline, read).await
+    }
+
+    async fn sync(&self, deadline: Time) -> Result<Revision, Error> {
+        let sync = work(|server, until| async move { Store::sync(&*server, until).await });
+        self.call(deadline, sync).await
+    }
+
+    async fn watch(
+        &self,
+        watching: Watching,
+        seen: Revision,
+        deadline: Time,
+    ) -> Result<TidingsStream, Error> {
+        let watch = work(move |server, until| {
+            let watching = watching.clone();
+            async move { server.watch(watching, seen, until).await }
+        });
+        self.stream(deadline, watch).await
+    }
+}

@@ -1,0 +1,97 @@
+//! What goes wrong, and when: the faults of consensus, and those between clients and coordinators.
+
+use std::time::Duration;
+
+use super::{Actor, LEASE, Schedule};
+use crate::{
+    dice::Dice,
+    raft::{
+        Options,
+        faults::{Fault, choose},
+    },
+};
+
+/// Which faults a schedule has.
+pub(super) struct Trouble {
+    chosen: Vec<Fault>,
+    /// Percent of clients' messages that are in trouble when nothing special is up.
+    pub(super) base: u64,
+    /// The longest time between two faults, in milliseconds.
+    pause: u64,
+    /// Faults that may still strike.
+    strikes: u64,
+}
+
+impl Trouble {
+    pub(super) fn new(dice: &mut Dice, coordinators: usize, options: &Options) -> Self {
+        let mut chosen = choose(dice, coordinators, false);
+        // An emptied disk, and a link that flaps, are left to the schedules of consensus.
+        chosen.retain(|fault| ![Fault::EmptyDisk, Fault::Flap].contains(fault));
+        chosen.retain(|fault| !options.without.contains(fault));
+        Self {
+            chosen,
+            base: dice.between(0, 6),
+            pause: [400, 900, 2_000][dice.pick(3)],
+            strikes: options.strikes.unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.strikes == 0
+    }
+}
+
+impl Schedule {
+    /// One more fault, and the next one later.
+    pub(super) fn strike(&mut self) {
+        if self.healed.is_some() || self.trouble.is_over() {
+            return;
+        }
+        self.trouble.strikes -= 1;
+        let now = self.group.now;
+        let next = now + self.dice.millis(20, self.trouble.pause);
+        self.group.at(next, Actor::Fault);
+        let seat = self.dice.pick(self.seats.len());
+        let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+        match self.dice.between(0, 100) {
+            0..45 => self.harm_the_group(),
+            45..60 => {
+                let most = if self.dice.chance(40) { lease * 5 / 2 } else { lease / 2 };
+                let takes = self.dice.millis(20, most);
+                self.freeze(seat, takes);
+            }
+            60..78 => {
+                let most = if self.dice.chance(40) { lease * 2 } else { lease / 2 };
+                let until = self.ether.clock.now() + self.dice.millis(20, most);
+                let all = self.dice.chance(60);
+                let only = self.dice.pick(self.replicas.len());
+                for place in (0..self.replicas.len()).filter(|place| all || *place == only) {
+                    self.links.lock().cut(seat, place, until);
+                }
+            }
+            78..88 => {
+                self.links.lock().trouble = self.dice.between(10, 50);
+                let until = now + self.dice.millis(200, 3_000);
+                self.group.at(until, Actor::Fair);
+            }
+            _ => {
+                if self.seats[seat].alive {
+                    self.links.lock().strike("client killed");
+                    self.leave(seat);
+                }
+            }
+        }
+    }
+
+    fn harm_the_group(&mut self) {
+        if self.trouble.chosen.is_empty() {
+            return;
+        }
+        let fault = self.trouble.chosen[self.dice.pick(self.trouble.chosen.len())];
+        let victim = self.group.victim(&mut self.dice);
+        // Long enough, at times, for a deposed leader to be asked by clients that do not know.
+        let most = if self.dice.chance(40) { 6_000 } else { 900 };
+        let until: Duration = self.group.now + self.dice.millis(20, most);
+        self.group.harm(&mut self.dice, fault, victim, until);
+    }
+}

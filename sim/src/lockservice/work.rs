@@ -1,0 +1,306 @@
+//! What clients do: they ask for locks and use them, alone and several at once, look into the registry and change it, and
+//! when the storm is over each asks once more for every lock.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use lockservice::{
+    Clerk, Error, Locks as _, Mode, Name, Pin, Span,
+    registry::{Make, NodePath, Refusal},
+};
+use parking_lot::Mutex;
+use world::{Time, World};
+
+use super::{
+    check::Judge,
+    client::{Cache, Mount},
+    history::{Ask, Histories, JUDGED, Told},
+};
+use crate::dice::Dice;
+
+/// The names that are fought for with wishes and hints.
+pub(super) const NAMES: u64 = 8;
+/// Nodes of the registry.
+const NODES: u64 = 2;
+/// How long a client waits for a lock when all is well: much longer than it takes to recover the dead.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// All names.
+pub(super) fn everything() -> Span {
+    Span::new(Name(0), Name(u64::MAX)).expect("it is not empty")
+}
+
+/// A client at work.
+pub(super) struct Worker {
+    pub(super) world: World,
+    pub(super) clerk: Arc<Clerk>,
+    pub(super) mount: Arc<Mount>,
+    pub(super) judge: Arc<Mutex<Judge>>,
+    pub(super) cache: Arc<Mutex<Cache>>,
+    pub(super) dice: Dice,
+    /// Faults have ended.
+    pub(super) calm: Arc<AtomicBool>,
+    /// It got every lock since.
+    pub(super) content: Arc<AtomicBool>,
+}
+
+impl Worker {
+    /// Works until the session is over.
+    pub(super) async fn run(mut self) -> Error {
+        loop {
+            let pause = self.dice.millis(1, 60);
+            self.world.clock.sleep(pause).await;
+            if self.calm.load(Ordering::Acquire) {
+                if !self.content.load(Ordering::Acquire)
+                    && let Err(error) = self.everything_once().await
+                {
+                    return error;
+                }
+                // Its holder still answers.
+                self.world.clock.sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            if let Err(error @ (Error::Expired | Error::Closed)) = self.something().await {
+                return error;
+            }
+        }
+    }
+
+    async fn something(&mut self) -> Result<(), Error> {
+        match self.dice.between(0, 100) {
+            0..40 => self.lock_some().await,
+            40..58 => self.lock_judged().await,
+            58..66 => self.try_one().await,
+            66..72 => self.hint().await,
+            72..76 => self.clerk.give_up(everything()).await,
+            76..82 => {
+                self.mount.flush(everything()).await;
+                Ok(())
+            }
+            82..97 => self.node().await,
+            _ if self.dice.chance(20) => self.clerk.close().await.and(Err(Error::Closed)),
+            _ => {
+                self.use_some();
+                Ok(())
+            }
+        }
+    }
+
+    fn mode(&mut self) -> Mode {
+        if self.dice.chance(60) { Mode::Exclusive } else { Mode::Shared }
+    }
+
+    fn patience(&mut self) -> Duration {
+        if self.dice.chance(20) { self.dice.millis(20, 600) } else { self.dice.millis(600, 12_000) }
+    }
+
+    async fn lock_some(&mut self) -> Result<(), Error> {
+        let first = self.dice.between(0, NAMES);
+        let length = if self.dice.chance(25) { 3 } else { 1 };
+        let need = part(first, (first + length).min(NAMES));
+        let wish = if self.dice.chance(25) { part(0, NAMES) } else { need };
+        let (mode, patience) = (self.mode(), self.patience());
+        let deadline = self.world.clock.now() + patience;
+        let pin = self.clerk.acquire_by(need, wish, mode, deadline).await?;
+        self.judge.lock().count("locks acquired");
+        self.work_under(pin, need).await;
+        Ok(())
+    }
+
+    /// As an operation of a mount: the lock stays until it is done.
+    async fn work_under(&mut self, pin: Pin, need: Span) {
+        self.use_one(need.start());
+        if self.dice.chance(50) {
+            let takes = self.dice.millis(0, 20);
+            self.world.clock.sleep(takes).await;
+            self.use_one(need.start());
+            self.use_one(Name(need.end().0 - 1));
+        }
+        drop(pin);
+    }
+
+    async fn lock_judged(&mut self) -> Result<(), Error> {
+        let name = Name(self.dice.between(JUDGED.start, JUDGED.end));
+        let (mode, patience) = (self.mode(), self.patience());
+        let deadline = self.world.clock.now() + patience;
+        let pin = self.acquire_judged(name, mode, deadline).await?;
+        self.work_under(pin, Span::one(name)).await;
+        Ok(())
+    }
+
+    /// An acquire that is in the history.
+    async fn acquire_judged(&self, name: Name, mode: Mode, deadline: Time) -> Result<Pin, Error> {
+        let called = self.judge.lock().histories.moment();
+        let who = (name, self.clerk.session(), mode);
+        let mut open = Open::new(&self.judge, move |histories, grant| {
+            histories.acquired(called, who, grant);
+        });
+        let one = Span::one(name);
+        let asked = self.clerk.acquire_by(one, one, mode, deadline).await;
+        open.end(asked.as_ref().ok().map(|pin| pin.held.grant));
+        asked
+    }
+
+    async fn try_one(&mut self) -> Result<(), Error> {
+        let name = Name(self.dice.between(0, NAMES));
+        let mode = self.mode();
+        if let Some(pin) = self.clerk.try_acquire(Span::one(name), mode).await? {
+            self.judge.lock().count("locks tried and got");
+            self.work_under(pin, Span::one(name)).await;
+        }
+        Ok(())
+    }
+
+    async fn hint(&mut self) -> Result<(), Error> {
+        let names: Vec<Name> = (0..NAMES).map(Name).collect();
+        let mode = self.mode();
+        self.clerk.hint(&names, mode).await?;
+        self.use_some();
+        Ok(())
+    }
+
+    fn use_some(&mut self) {
+        for name in (0..NAMES).map(Name) {
+            if self.dice.chance(50) {
+                self.use_one(name);
+            }
+        }
+    }
+
+    /// Reads, and perhaps writes, what a name protects, if that is held.
+    fn use_one(&mut self, name: Name) {
+        let Some(held) = self.clerk.held(name, Mode::Shared) else { return };
+        let valid = self.world.clock.now() < self.clerk.valid_until();
+        let writes = held.mode == Mode::Exclusive && self.dice.chance(50);
+        let session = self.clerk.session();
+        let (mut judge, mut cache) = (self.judge.lock(), self.cache.lock());
+        if cache.is_gated(name) {
+            return;
+        }
+        let seen = cache.read(name, || judge.store.read(name));
+        let truth = judge.store.truth(name);
+        judge.used(session, valid, seen, truth);
+        if writes {
+            let value = judge.store.write(session, name, held.grant);
+            cache.write(name, value);
+        }
+    }
+
+    async fn node(&mut self) -> Result<(), Error> {
+        let node = self.dice.between(0, NODES);
+        let path = NodePath::new(format!("/n{node}"))?;
+        let registry = self.clerk.registry();
+        let version = if self.dice.chance(50) { Some(self.dice.between(0, 4)) } else { None };
+        let data = Bytes::from(self.dice.roll().to_le_bytes().to_vec());
+        let ask = match self.dice.between(0, 10) {
+            0..3 => Ask::Create(data),
+            3..6 => Ask::Set(data, version),
+            6 => Ask::Delete(version),
+            _ => Ask::Get,
+        };
+        let called = self.judge.lock().histories.moment();
+        let (session, asked) = (self.clerk.session().0, ask.clone());
+        let mut open = Open::new(&self.judge, move |histories, told| {
+            histories.node(called, session, (node, asked.clone()), told);
+        });
+        let result = match &ask {
+            Ask::Create(data) => {
+                registry.create(&path, data.clone(), Make::default()).await.map(|_| Told::Done)
+            }
+            Ask::Set(data, version) => {
+                let set = registry.set(&path, data.clone(), *version).await;
+                set.map(|stat| Told::Version(stat.version))
+            }
+            Ask::Delete(version) => registry.delete(&path, *version).await.map(|()| Told::Done),
+            Ask::Get => match registry.sync().await {
+                Ok(()) => registry.get(&path).await.map(|found| {
+                    found.map_or(Told::NoNode, |node| Told::Node(node.stat.version, node.data))
+                }),
+                Err(error) => Err(error),
+            },
+        };
+        let (told, result) = match result {
+            Ok(told) => (Some(told), Ok(())),
+            Err(Error::Node { why, .. }) => (refused(&why), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        open.end(told);
+        result
+    }
+
+    /// Every lock, one after the other: whoever holds them answers now.
+    async fn everything_once(&mut self) -> Result<(), Error> {
+        for name in (0..NAMES).chain(JUDGED).map(Name) {
+            let one = Span::one(name);
+            let deadline = self.world.clock.now() + PATIENCE;
+            let pin = if JUDGED.contains(&name.0) {
+                self.acquire_judged(name, Mode::Exclusive, deadline).await
+            } else {
+                self.clerk.acquire_by(one, one, Mode::Exclusive, deadline).await
+            };
+            match pin {
+                Ok(pin) => drop(pin),
+                Err(Error::Deadline) => {
+                    let what = format!("{:?} waits for {name}", self.clerk.session());
+                    self.judge.lock().wrong.get_or_insert((LIVENESS, what));
+                    return Err(Error::Deadline);
+                }
+                Err(error) => return Err(error),
+            }
+            self.use_one(name);
+        }
+        self.content.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+type Note<T> = Box<dyn FnMut(&mut Histories, Option<T>) + Send>;
+
+/// An operation of a history that is under way. If whoever asked is killed, its outcome is not known.
+struct Open<T> {
+    judge: Arc<Mutex<Judge>>,
+    note: Option<Note<T>>,
+}
+
+impl<T> Open<T> {
+    fn new(
+        judge: &Arc<Mutex<Judge>>,
+        note: impl FnMut(&mut Histories, Option<T>) + Send + 'static,
+    ) -> Self {
+        Self { judge: Arc::clone(judge), note: Some(Box::new(note)) }
+    }
+
+    fn end(&mut self, told: Option<T>) {
+        if let Some(mut note) = self.note.take() {
+            note(&mut self.judge.lock().histories, told);
+        }
+    }
+}
+
+impl<T> Drop for Open<T> {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
+/// A waiter whose holders all answer gets its lock.
+pub(super) const LIVENESS: &str = "liveness after healing";
+
+fn refused(why: &Refusal) -> Option<Told> {
+    match why {
+        Refusal::NoNode => Some(Told::NoNode),
+        Refusal::Exists => Some(Told::Exists),
+        Refusal::Version(found) => Some(Told::Other(*found)),
+        Refusal::NoParent | Refusal::NotEmpty | Refusal::Forbidden | Refusal::TooLarge => None,
+    }
+}
+
+fn part(from: u64, to: u64) -> Span {
+    Span::new(Name(from), Name(to)).expect("it is not empty")
+}
