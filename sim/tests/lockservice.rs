@@ -57,13 +57,3 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(first.0.unwrap().counts, second.0.unwrap().counts);
     }
 }
-
-#[test]
-fn while_nothing_strikes_no_session_expires() {
-    let options = Options { strikes: Some(0), ..Options::default() };
-    for seed in 0..10 {
-        let counts = run(seed, &options).unwrap().counts;
-        assert_eq!(counts.get("sessions recovered"), None, "seed {seed}: {counts:?}");
-        assert!(counts["locks acquired"] > 10, "seed {seed}: {counts:?}");
-    }
-}
