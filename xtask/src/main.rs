@@ -195,6 +195,7 @@ const BUGS: [&str; 6] = [
 
 /// The schedules of the lock service that every verification runs.
 const LOCK_SEEDS: &str = "0..130";
+
 /// The part of the simulation that every verification runs, histories and some seeded bugs included.
 fn simulate() -> Result<()> {
     for (what, seeds) in [("raft", SEEDS), ("lockservice", LOCK_SEEDS)] {
