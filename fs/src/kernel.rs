@@ -8,12 +8,10 @@ use crate::attributes::InodeNo;
 /// while a mutex of this room is held, and READs and WRITEs are still answered meanwhile.
 #[async_trait]
 pub trait KernelCache: Send + Sync {
-    /// Forget (and, for a shared writable mapping, first write back) `length` bytes of pages of
-    /// `ino` from `offset`, and its attributes; `length` 0 means to the end.
-    async fn drop_pages(&self, ino: InodeNo, offset: u64, length: u64);
-
-    /// Forget the attributes of `ino`, not its pages.
-    async fn drop_attributes(&self, ino: InodeNo);
+    /// Forget the pages of `ino` (and, for a shared writable mapping, first write them back) and its
+    /// attributes. `size` is that of a file, if it is known: an answer to `getattr` may come too late to be
+    /// believed, and then the kernel must not go on with a size that is older than the lock.
+    async fn drop_pages(&self, ino: InodeNo, size: Option<u64>);
 
     /// Forget every name in `directory`, present and absent, and its cached listing.
     async fn drop_names(&self, directory: InodeNo);

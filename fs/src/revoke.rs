@@ -114,7 +114,7 @@ impl Fs {
         if let Some(kernel) = kernel.filter(|_| !lost.is_empty()) {
             self.world.spawn("forget what is lost", async move {
                 for ino in lost {
-                    kernel.drop_pages(ino, 0, 0).await;
+                    kernel.drop_pages(ino, None).await;
                 }
             });
         }
@@ -135,6 +135,16 @@ impl Fs {
         tracing::warn!(
             "a file is read too busily to be given up cleanly; its reader may see old pages"
         );
+    }
+
+    /// The size of a file, if it is in memory and this mount still has its lock.
+    #[must_use]
+    pub fn size_of(&self, ino: InodeNo) -> Option<u64> {
+        let state = self.state.lock();
+        let slot = state.inodes.get(&ino).filter(|slot| slot.has_data())?;
+        let ours = !state.gates.shut(ino.lock(), Mode::Shared, true)
+            && self.locks.held(ino.lock(), Mode::Shared).is_some();
+        ours.then_some(slot.size)
     }
 
     /// Lets the kernel forget what it knows under `span`, or only what of it is `mapped`.
@@ -164,7 +174,7 @@ impl Fs {
             if directory {
                 kernel.drop_names(ino).await;
             }
-            kernel.drop_pages(ino, 0, 0).await;
+            kernel.drop_pages(ino, self.size_of(ino)).await;
         };
         stream::iter(known).for_each_concurrent(ABREAST, forget).await;
     }

@@ -181,11 +181,8 @@ struct Kernel {
 
 #[async_trait]
 impl KernelCache for Kernel {
-    async fn drop_pages(&self, ino: InodeNo, _offset: u64, _length: u64) {
+    async fn drop_pages(&self, ino: InodeNo, _size: Option<u64>) {
         self.told.lock().push((ino, "pages"));
-    }
-    async fn drop_attributes(&self, ino: InodeNo) {
-        self.told.lock().push((ino, "attributes"));
     }
     async fn drop_names(&self, directory: InodeNo) {
         self.told.lock().push((directory, "names"));

@@ -367,10 +367,9 @@ struct Kernel(Mutex<Vec<InodeNo>>);
 
 #[async_trait]
 impl KernelCache for Kernel {
-    async fn drop_pages(&self, ino: InodeNo, _offset: u64, _length: u64) {
+    async fn drop_pages(&self, ino: InodeNo, _size: Option<u64>) {
         self.0.lock().push(ino);
     }
-    async fn drop_attributes(&self, _ino: InodeNo) {}
     async fn drop_names(&self, _directory: InodeNo) {}
     async fn drop_all(&self) {}
 }

@@ -15,6 +15,7 @@ mod kernel;
 mod notify;
 mod queue;
 mod session;
+mod size;
 mod system;
 mod types;
 mod windows;
@@ -22,7 +23,7 @@ mod words;
 
 pub use error::Error;
 pub use kernel::{Mounted, abort, check, mounted, mounts, unmount};
-pub use notify::{Notifier, Stuck};
+pub use notify::{Notifier, Size, Stale, Stuck};
 pub use rustix::io::Errno;
 pub use session::{Ended, Options, Session, serve};
 pub use system::FileSystem;

@@ -19,6 +19,7 @@ use world::World;
 
 use crate::{
     queue::{Queue, Refused},
+    size,
     types::Ino,
     windows::Windows,
 };
@@ -34,6 +35,8 @@ const LIMIT: usize = 4096;
 const PAGE_THREADS: usize = 4;
 /// How long a name is waited for before the epoch is stepped instead.
 const NAME_PATIENCE: Duration = Duration::from_millis(20);
+/// How long a busy machine may take to begin to tell a size.
+const SIZE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the end of a notification in progress is waited for when the notifier is disarmed.
 const DISARM_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,7 @@ pub struct Notifier {
 struct Shared {
     world: World,
     pages: Queue<Ino, Wanted>,
+    sizes: Queue<Ino, (Size, Arc<AtomicBool>)>,
     names: Queue<(Ino, Vec<u8>), ()>,
     /// For what is sent without a thread because it cannot block.
     direct: OwnedFd,
@@ -60,18 +64,64 @@ struct Shared {
     epochs: AtomicU64,
 }
 
-/// What is to be forgotten of an inode: attributes always, and a range of pages if there is one.
+/// How long a file is, for [`Notifier::tell_size`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wanted(Option<(u64, u64)>);
+pub struct Size {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// A page of the file, by its first byte, that no request holds. At most 1 MiB before the end.
+    pub free_page: u64,
+}
+
+/// What of an inode the kernel has to forget.
+#[derive(Clone, Debug)]
+pub struct Stale {
+    /// Pages, by the first byte and the one behind the last; only the attributes if there are none.
+    pages: Option<(u64, u64)>,
+    begun: Arc<AtomicBool>,
+}
+
+impl Stale {
+    /// Pages and attributes.
+    #[must_use]
+    pub fn pages(from: u64, to: u64) -> Self {
+        Self { pages: Some((from, to)), begun: Arc::default() }
+    }
+
+    /// Attributes only: the kernel never waits for a request on their account.
+    #[must_use]
+    pub fn attributes() -> Self {
+        Self { pages: None, begun: Arc::default() }
+    }
+
+    /// Becomes true when the kernel is told; it forgets the attributes first, and may then wait for pages.
+    #[must_use]
+    pub fn begun(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.begun)
+    }
+}
+
+/// What is to be forgotten of an inode by one message, and who wants to know that it began.
+struct Wanted {
+    pages: Option<(u64, u64)>,
+    begun: Vec<Arc<AtomicBool>>,
+}
 
 impl Wanted {
     fn merge(&mut self, other: Self) {
-        self.0 = match (self.0, other.0) {
+        self.pages = match (self.pages, other.pages) {
             (Some((from, to)), Some((other_from, other_to))) => {
                 Some((from.min(other_from), to.max(other_to)))
             }
             (one, other) => one.or(other),
         };
+        self.begun.extend(other.begun);
+    }
+}
+
+impl From<Stale> for Wanted {
+    fn from(stale: Stale) -> Self {
+        Self { pages: stale.pages, begun: vec![stale.begun] }
     }
 }
 
@@ -85,6 +135,7 @@ impl Notifier {
         let shared = Arc::new(Shared {
             world: world.clone(),
             pages: Queue::new(LIMIT),
+            sizes: Queue::new(LIMIT),
             names: Queue::new(LIMIT),
             direct: device.try_clone()?,
             windows,
@@ -95,6 +146,8 @@ impl Notifier {
         for _ in 0..PAGE_THREADS {
             let (pages, for_pages) = (device.try_clone()?, shared.clone());
             world.tasks.thread("fuse-pages", Box::new(move || for_pages.serve_pages(&pages)));
+            let (sizes, for_sizes) = (device.try_clone()?, shared.clone());
+            world.tasks.thread("fuse-sizes", Box::new(move || for_sizes.serve_sizes(&sizes)));
         }
         let names = device.try_clone()?;
         let for_names = shared.clone();
@@ -124,40 +177,35 @@ impl Notifier {
         self.shared.epochs.load(Ordering::Relaxed)
     }
 
-    /// The kernel forgets the pages from `offset` on (`length` of them, in bytes; to the end if it does not fit) and the attributes of
-    /// an inode; pages that a mapping has dirtied are written first. READs and WRITEs on it must be answered meanwhile.
+    /// The kernel learns how long a file is at least, for up to `patience`. To be called before
+    /// [`Notifier::forget`]: the kernel drops the answers to the questions that it asked before an
+    /// invalidation, and a read would go on with a size that may be very old. It learns at once; what may take longer
+    /// is that a page which a request holds meanwhile is waited for, to no purpose.
+    pub async fn tell_size(&self, ino: Ino, size: Size, patience: Duration) {
+        let begun = Arc::new(AtomicBool::new(false));
+        // The later word is the better one. With too many waiting it is left out: it is a race that is lost.
+        let said = (size, Arc::clone(&begun));
+        let Ok(done) = self.shared.sizes.push(&ino, said, |old, new| *old = new) else { return };
+        let world = &self.shared.world;
+        let end = world.clock.now() + SIZE_PATIENCE;
+        let mut done = std::pin::pin!(done);
+        // A word that comes after the lock has gone would be wrong: it must be out.
+        while world.until(world.clock.now() + patience, &mut done).await.is_err()
+            && !begun.load(Ordering::Relaxed)
+            && world.clock.now() < end
+        {}
+    }
+
+    /// The kernel forgets pages and attributes of an inode; pages that a mapping has dirtied are written
+    /// first. READs and WRITEs on it must be answered meanwhile.
     ///
     /// # Errors
     /// [`Stuck`] after `patience`; the kernel may still forget later.
-    pub async fn forget_pages(
-        &self,
-        ino: Ino,
-        offset: u64,
-        length: u64,
-        patience: Duration,
-    ) -> Result<(), Stuck> {
-        self.forget_inode(ino, Wanted(Some((offset, offset.saturating_add(length)))), patience)
-            .await
-    }
-
-    /// The kernel forgets the attributes of an inode. This cannot block in the kernel.
-    ///
-    /// # Errors
-    /// [`Stuck`] after `patience`, if others are before it.
-    pub async fn forget_attributes(&self, ino: Ino, patience: Duration) -> Result<(), Stuck> {
-        self.forget_inode(ino, Wanted(None), patience).await
-    }
-
-    async fn forget_inode(
-        &self,
-        ino: Ino,
-        wanted: Wanted,
-        patience: Duration,
-    ) -> Result<(), Stuck> {
+    pub async fn forget(&self, ino: Ino, stale: Stale, patience: Duration) -> Result<(), Stuck> {
         let world = &self.shared.world;
         let deadline = world.clock.now() + patience;
         let done = loop {
-            match self.shared.pages.push(&ino, wanted, Wanted::merge) {
+            match self.shared.pages.push(&ino, stale.clone().into(), Wanted::merge) {
                 Ok(done) => break done,
                 Err(Refused::Stopped) => return Ok(()),
                 Err(Refused::Full) if world.clock.now() >= deadline => return Err(Stuck(ino)),
@@ -205,19 +253,22 @@ impl Notifier {
     /// Holds notifications back while the kernel unmounts: one in its midst would meet the dying mount.
     pub(crate) fn pause(&self) {
         self.shared.pages.pause(DISARM_PATIENCE);
+        self.shared.sizes.pause(DISARM_PATIENCE);
         self.shared.names.pause(DISARM_PATIENCE);
     }
 
     /// Goes on: the mount lives.
     pub(crate) fn resume(&self) {
         self.shared.pages.resume();
+        self.shared.sizes.resume();
         self.shared.names.resume();
     }
 
-    /// Nothing is sent any more; whoever waits is released. Blocks for at most two seconds, if a notification is stuck.
+    /// Nothing is sent any more; whoever waits is released. Blocks for at most three seconds, if a notification is stuck.
     pub(crate) fn disarm(&self) {
         self.shared.armed.store(false, Ordering::Relaxed);
         self.shared.pages.stop(DISARM_PATIENCE);
+        self.shared.sizes.stop(DISARM_PATIENCE);
         self.shared.names.stop(DISARM_PATIENCE);
     }
 }
@@ -226,7 +277,7 @@ impl Shared {
     fn serve_pages(&self, device: &OwnedFd) {
         self.pages.serve(|ino, wanted| {
             self.windows.pass();
-            let (offset, length): (i64, i64) = match wanted.0 {
+            let (offset, length): (i64, i64) = match wanted.pages {
                 None => (-1, 0),
                 Some((from, to)) => {
                     let from = i64::try_from(from).unwrap_or(i64::MAX);
@@ -234,11 +285,21 @@ impl Shared {
                     (from, i64::try_from(to).map_or(0, |to| to.saturating_sub(from).max(1)))
                 }
             };
+            for begun in &wanted.begun {
+                begun.store(true, Ordering::Relaxed);
+            }
             let mut payload = [0; 24];
             payload[..8].copy_from_slice(&ino.0.to_ne_bytes());
             payload[8..16].copy_from_slice(&offset.to_ne_bytes());
             payload[16..].copy_from_slice(&length.to_ne_bytes());
             report("inode", send(device, CODE_INODE, &payload));
+        });
+    }
+
+    fn serve_sizes(&self, device: &OwnedFd) {
+        self.sizes.serve(|ino, (size, begun)| {
+            begun.store(true, Ordering::Relaxed);
+            report("size", size::tell(device, *ino, size.free_page, size.bytes));
         });
     }
 
@@ -278,14 +339,15 @@ fn report(what: &str, sent: Result<(), Errno>) {
 
 #[cfg(test)]
 mod tests {
-    use super::Wanted;
+    use super::{Stale, Wanted};
 
     #[test]
     fn ranges_of_one_inode_merge_into_one_that_covers_them() {
-        let mut wanted = Wanted(None);
-        wanted.merge(Wanted(Some((8, 16))));
-        wanted.merge(Wanted(None));
-        wanted.merge(Wanted(Some((2, 4))));
-        assert_eq!(wanted, Wanted(Some((2, 16))));
+        let mut wanted = Wanted::from(Stale::attributes());
+        wanted.merge(Stale::pages(8, 16).into());
+        wanted.merge(Stale::attributes().into());
+        wanted.merge(Stale::pages(2, 4).into());
+        assert_eq!(wanted.pages, Some((2, 16)));
+        assert_eq!(wanted.begun.len(), 4);
     }
 }

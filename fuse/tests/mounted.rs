@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fuse::{Ended, Error, Ino, Options, Session, serve};
+use fuse::{Ended, Error, Ino, Options, Session, Size, Stale, serve};
 use tiny::Tiny;
 use world::World;
 
@@ -83,6 +83,10 @@ impl Drop for Mount {
     }
 }
 
+fn all() -> Stale {
+    Stale::pages(0, u64::MAX)
+}
+
 fn is_mounted(path: &Path) -> bool {
     fuse::mounted(path).unwrap().is_some()
 }
@@ -121,7 +125,7 @@ fn a_directory_of_many_names_is_listed_whole_with_and_without_attributes() {
         mount.tiny.omit_attributes.store(omit, Ordering::SeqCst);
         mount
             .runtime
-            .block_on(mount.session().notifier().forget_pages(Ino::ROOT, 0, u64::MAX, PATIENCE))
+            .block_on(mount.session().notifier().forget(Ino::ROOT, all(), PATIENCE))
             .unwrap();
         let mut names: Vec<_> = fs::read_dir(mount.dir.path())
             .unwrap()
@@ -157,12 +161,7 @@ fn an_operation_that_must_wait_is_answered_later_and_blocks_nobody() {
         assert_eq!(fs::read(mount.path("other")).unwrap(), b"other data");
         // The page is held by the read that waits: the kernel cannot forget it yet.
         let notifier = mount.session().notifier();
-        let stuck = mount.runtime.block_on(notifier.forget_pages(
-            ino,
-            0,
-            u64::MAX,
-            Duration::from_millis(100),
-        ));
+        let stuck = mount.runtime.block_on(notifier.forget(ino, all(), Duration::from_millis(100)));
         assert!(stuck.is_err());
         // Names still can be.
         mount.runtime.block_on(notifier.forget_name(Ino::ROOT, b"other"));
@@ -170,7 +169,7 @@ fn an_operation_that_must_wait_is_answered_later_and_blocks_nobody() {
         for reader in readers {
             assert_eq!(reader.join().unwrap(), b"slow data");
         }
-        mount.runtime.block_on(notifier.forget_pages(ino, 0, u64::MAX, PATIENCE)).unwrap();
+        mount.runtime.block_on(notifier.forget(ino, all(), PATIENCE)).unwrap();
     });
     mount.unmount().unwrap();
 }
@@ -185,11 +184,11 @@ fn what_changed_elsewhere_is_seen_after_it_was_forgotten_and_served_from_the_ker
     assert_eq!(fs::read(mount.path("file")).unwrap(), b"first", "the kernel may still believe");
     assert_eq!(mount.tiny.reads.load(Ordering::SeqCst), reads, "and does not ask");
     let notifier = mount.session().notifier();
-    mount.runtime.block_on(notifier.forget_pages(ino, 0, u64::MAX, PATIENCE)).unwrap();
+    mount.runtime.block_on(notifier.forget(ino, all(), PATIENCE)).unwrap();
     assert_eq!(fs::read(mount.path("file")).unwrap(), b"other");
 
     mount.tiny.put("file", b"longer than before");
-    mount.runtime.block_on(notifier.forget_attributes(ino, PATIENCE)).unwrap();
+    mount.runtime.block_on(notifier.forget(ino, Stale::attributes(), PATIENCE)).unwrap();
     assert_eq!(fs::metadata(mount.path("file")).unwrap().len(), 18);
 
     assert!(fs::metadata(mount.path("absent")).is_err());
@@ -212,6 +211,47 @@ fn what_changed_elsewhere_is_seen_after_it_was_forgotten_and_served_from_the_ker
         fs::metadata(mount.path("file")).unwrap();
     }
     assert_eq!(mount.tiny.lookups.load(Ordering::SeqCst), lookups);
+}
+
+#[test]
+fn a_file_that_grew_is_read_to_its_end_though_an_invalidation_overtakes_the_answer_on_its_size() {
+    use std::os::unix::fs::FileExt;
+    let Some(mount) = Mount::new() else { return };
+    let ino = mount.tiny.put("file", &[1; 10]);
+    let file = fs::File::open(mount.path("file")).unwrap();
+    let mut buffer = [0; 100];
+    assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 10);
+    mount.tiny.put("file", &[2; 9000]);
+    let notifier = mount.session().notifier();
+    let forget = |stale| mount.runtime.block_on(notifier.forget(ino, stale, PATIENCE)).unwrap();
+    let tell = |bytes, free_page| {
+        mount.runtime.block_on(notifier.tell_size(ino, Size { bytes, free_page }, PATIENCE));
+    };
+    forget(all());
+    mount.tiny.slow_getattr.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        // It asks for the size first.
+        let reader = scope.spawn(|| {
+            let mut buffer = [0; 100];
+            (file.read_at(&mut buffer, 8950).unwrap(), buffer)
+        });
+        while mount.session().waited() == 0 {
+            std::thread::yield_now();
+        }
+        tell(9000, 8192);
+        forget(all());
+        mount.tiny.gate.add_permits(1000);
+        let (length, buffer) = reader.join().unwrap();
+        // Without the size the kernel drops the answer and goes on with the 10 bytes that it knew.
+        assert_eq!((length, &buffer[..50]), (50, &[2; 50][..]));
+    });
+    mount.tiny.slow_getattr.store(false, Ordering::SeqCst);
+    mount.tiny.put("file", &[3; 20]);
+    tell(20, 0);
+    forget(all());
+    assert_eq!(fs::read(mount.path("file")).unwrap(), [3; 20], "what it is told is a least size");
+    drop(file);
+    mount.unmount().unwrap();
 }
 
 #[test]
@@ -242,10 +282,7 @@ fn a_mount_in_use_stays_and_works_until_it_is_left() {
     held.read_to_string(&mut content).unwrap();
     assert_eq!(content, "content");
     let ino = Ino(2);
-    mount
-        .runtime
-        .block_on(mount.session().notifier().forget_pages(ino, 0, u64::MAX, PATIENCE))
-        .unwrap();
+    mount.runtime.block_on(mount.session().notifier().forget(ino, all(), PATIENCE)).unwrap();
     let again = mount.runtime.block_on(async {
         let world = World::real();
         serve(&world, mount.tiny.clone(), mount.dir.path(), &Options::default()).await.map(|_| ())

@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use world::Time;
 
 const PAGE: u64 = 4096;
+/// As many as make 1 MiB.
+const LAST_PAGES: u64 = 256;
 
 /// Bytes of a file, by their first and the one behind their last.
 pub(crate) type Range = (u64, u64);
@@ -110,6 +112,13 @@ impl Flights {
     }
 }
 
+/// Of the last pages of a file of `size` bytes one that is in none of `holes`, by its first byte.
+pub(crate) fn free_page(size: u64, holes: &[(u64, Range)]) -> Option<u64> {
+    let last = size.checked_sub(1)? / PAGE;
+    let pages = (last.saturating_sub(LAST_PAGES - 1)..=last).rev().map(|page| page * PAGE);
+    pages.into_iter().find(|at| !holes.iter().any(|(_, (from, to))| (*from..*to).contains(at)))
+}
+
 /// What of `range` is in none of `holes`.
 pub(crate) fn around(range: Range, holes: &[(u64, Range)]) -> Vec<Range> {
     let mut sorted: Vec<Range> = holes.iter().map(|(_, hole)| *hole).collect();
@@ -135,7 +144,7 @@ mod tests {
     use fuse::Ino;
     use world::Time;
 
-    use super::{Flights, around};
+    use super::{Flights, around, free_page};
 
     const ALL: (u64, u64) = (0, u64::MAX);
 
@@ -150,6 +159,16 @@ mod tests {
         assert_eq!(around((4096, 8192), &holes), []);
         drop(write);
         assert_eq!(flights.within(Ino(7), (0, 16384)), []);
+    }
+
+    #[test]
+    fn a_free_page_is_one_of_the_last_that_no_request_holds() {
+        assert_eq!(free_page(0, &[]), None);
+        assert_eq!(free_page(1, &[]), Some(0));
+        assert_eq!(free_page(8193, &[]), Some(8192));
+        assert_eq!(free_page(8193, &[(1, (4096, u64::MAX))]), Some(0));
+        assert_eq!(free_page(4096, &[(1, (0, 4096))]), None);
+        assert_eq!(free_page(10 << 20, &[(1, ((9 << 20), u64::MAX))]), None);
     }
 
     #[test]

@@ -12,14 +12,15 @@ use bytes::Bytes;
 use fs::Fs;
 use fuse::{
     Allocate, Attributes, Caller, DirEntry, Entry, Errno, FileSystem, Found, Ino, NewNode,
-    Notifier, OpenFlags, Opened, RenameFlags, Result, SetAttributes, Space, Whence, WriteHow,
-    XattrMode,
+    Notifier, OpenFlags, Opened, RenameFlags, Result, SetAttributes, Space, Stale, Whence,
+    WriteHow, XattrMode,
 };
 use parking_lot::RwLock;
 use world::{Time, World};
 
 use crate::{
-    flights::Flights,
+    flights::{Flights, Range},
+    kernel::tell_size,
     known::Known,
     words::{
         allocate_in, attributes_out, caller_in, error_out, ino_in, ino_out, kind_in, kind_out,
@@ -69,11 +70,15 @@ impl System {
 
     /// Pages that are wrong once this request is answered: of an append that the kernel put where it
     /// thought that the file ends, or of a write that a revocation passed over.
-    fn drop_later(&self, ino: Ino, from: u64, length: u64) {
+    fn drop_later(&self, ino: Ino, (from, to): Range) {
         let Some(notifier) = self.notifier.read().clone() else { return };
+        let (fs, flights) = (self.fs.clone(), self.flights.clone());
         self.world.spawn("drop-later", async move {
+            let flying = flights.within(ino, (0, u64::MAX));
+            tell_size(&notifier, ino, fs.size_of(ino_in(ino)), &flying).await;
             // Not awaited by the request: it holds the very page.
-            if let Err(stuck) = notifier.forget_pages(ino, from, length, PATIENCE).await {
+            let stale = Stale::pages(from, to);
+            if let Err(stuck) = notifier.forget(ino, stale, PATIENCE).await {
                 tracing::error!(%stuck, "a written page may be stale");
             }
         });
@@ -241,9 +246,9 @@ impl FileSystem for System {
         };
         let passed_over = flight.land();
         if written.as_ref().is_ok_and(|at| *at != offset) {
-            self.drop_later(ino, 0, u64::MAX);
-        } else if let Some((from, to)) = passed_over {
-            self.drop_later(ino, from, to - from);
+            self.drop_later(ino, (0, u64::MAX));
+        } else if let Some(range) = passed_over {
+            self.drop_later(ino, range);
         }
         written.map_err(error_out)
     }

@@ -87,6 +87,24 @@ fn an_open_file_that_another_mount_unlinked_can_be_used_until_it_is_closed() {
     cluster.run(&["fsck", &cluster.text("data")]);
 }
 
+/// Says where two ranges of bytes begin to differ and for how long, not only that they do.
+fn assert_same(got: &[u8], expected: &[u8], what: &str) {
+    if got == expected {
+        return;
+    }
+    let wrong: Vec<usize> =
+        got.iter().zip(expected).enumerate().filter(|(_, (a, b))| a != b).map(|(i, _)| i).collect();
+    let zeros = wrong.iter().filter(|i| got[**i] == 0).count();
+    panic!(
+        "{what}: {} bytes instead of {}, {} of them wrong ({zeros} are zeros), from {:?} to {:?}",
+        got.len(),
+        expected.len(),
+        wrong.len(),
+        wrong.first(),
+        wrong.last()
+    );
+}
+
 #[test]
 fn two_mounts_and_a_model_agree_on_one_file() {
     let cluster = Cluster::new();
@@ -118,7 +136,11 @@ fn two_mounts_and_a_model_agree_on_one_file() {
                 let from = model.len().min(at as usize);
                 let to = model.len().min((at + length) as usize);
                 // A read over two pages may be short only at the end of the file.
-                assert!(bytes[..read] == model[from..to], "{what}: {at}+{length}");
+                assert_same(
+                    &bytes[..read],
+                    &model[from..to],
+                    &format!("{what}: read {at}+{length}"),
+                );
             }
             8 => {
                 file.set_len(at).unwrap();
@@ -145,7 +167,8 @@ fn two_mounts_and_a_model_agree_on_one_file() {
         }
     }
     for path in &paths {
-        assert!(fs::read(path).unwrap() == model, "seed {seed}: {} at the end", path.display());
+        let what = format!("seed {seed}: {} at the end", path.display());
+        assert_same(&fs::read(path).unwrap(), &model, &what);
     }
 }
 

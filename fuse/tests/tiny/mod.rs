@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -30,7 +30,9 @@ pub(crate) struct Tiny {
     pub(crate) gate: Semaphore,
     pub(crate) reads: AtomicU64,
     pub(crate) lookups: AtomicU64,
-    pub(crate) omit_attributes: std::sync::atomic::AtomicBool,
+    pub(crate) omit_attributes: AtomicBool,
+    /// Questions for attributes wait at the gate.
+    pub(crate) slow_getattr: AtomicBool,
 }
 
 impl Tiny {
@@ -41,6 +43,7 @@ impl Tiny {
             reads: AtomicU64::new(0),
             lookups: AtomicU64::new(0),
             omit_attributes: false.into(),
+            slow_getattr: false.into(),
         };
         tiny.nodes.lock().insert(Ino::ROOT, node(Ino::ROOT, Kind::Directory, 0o755));
         tiny
@@ -108,6 +111,9 @@ impl FileSystem for Tiny {
     fn forget(&self, _ino: Ino, _count: u64) {}
 
     async fn getattr(&self, ino: Ino) -> Result<(Attributes, Duration)> {
+        if self.slow_getattr.load(Ordering::SeqCst) {
+            self.gate.acquire().await.map_err(|_| Errno::IO)?.forget();
+        }
         self.with(ino, |node| (node.attributes, VALID))
     }
 
