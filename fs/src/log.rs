@@ -277,9 +277,16 @@ impl Log {
     }
 }
 
-/// Whether trying again later may help.
-const fn passes(error: &Error) -> bool {
-    matches!(error, Error::Disk(blockstore::Error::Stalled { .. } | blockstore::Error::Unreachable))
+/// Whether trying again later may help. A full disk is full until somebody deletes something.
+pub(crate) const fn passes(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Disk(
+            blockstore::Error::Stalled { .. }
+                | blockstore::Error::Unreachable
+                | blockstore::Error::NoSpace
+        )
+    )
 }
 
 #[cfg(test)]

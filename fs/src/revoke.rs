@@ -17,6 +17,7 @@ use crate::{
     },
     opens::is_of_opens,
     state::State,
+    writeout::REST,
 };
 
 /// Inodes that the kernel is told to forget at once.
@@ -92,8 +93,15 @@ impl Fs {
             self.write_back(dirty).await?;
             self.settled(|state| state.is_quiet(span)).await?;
         }
-        if self.state.lock().changed_in(span) {
-            self.push().await?;
+        while self.state.lock().changed_in(span) {
+            match self.push().await {
+                // The next owner has to wait for space with us.
+                Err(Error::NoSpace) => self.world.clock.sleep(REST).await,
+                pushed => {
+                    pushed?;
+                    break;
+                }
+            }
         }
         // What another write-out has under way counts as not in place.
         while self.state.lock().away_from_home(span) {

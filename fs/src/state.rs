@@ -192,6 +192,12 @@ pub(crate) struct State {
     pub untold: BTreeMap<InodeNo, Error>,
     /// Bytes that may be dirtied before the disk is asked again how much space there is.
     pub credit: u64,
+    /// What the disk last said of its free space, and what files have got of it since: it looks only
+    /// now and then.
+    pub reported: u64,
+    pub spent: u64,
+    /// The disk has no room for metadata; write-out tries again until it has.
+    pub full: bool,
     /// Open inodes whose last name went on this mount.
     pub nameless: BTreeSet<InodeNo>,
     pub counters: Counters,
@@ -234,6 +240,9 @@ impl State {
             mapped: BTreeMap::new(),
             untold: BTreeMap::new(),
             credit: 0,
+            reported: 0,
+            spent: 0,
+            full: false,
             nameless: BTreeSet::new(),
             counters: Counters::default(),
         }

@@ -24,7 +24,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How long orphans gather before they are freed together.
 const GATHER: Duration = Duration::from_millis(50);
 /// How long a failed request to the disk rests before it is made again.
-const REST: Duration = Duration::from_millis(200);
+pub(crate) const REST: Duration = Duration::from_millis(200);
 /// Files and bytes of one write-back job.
 const JOB_FILES: usize = 4096;
 const JOB_BYTES: u64 = 32 << 20;
@@ -90,6 +90,7 @@ impl Fs {
     }
 
     /// Pushes the log: on return everything that was changed before the call is in it, durably.
+    /// [`Error::NoSpace`] if the disk has no room for it at present; it stays to be pushed.
     pub(crate) async fn push(&self) -> Result<(), Error> {
         let want = {
             let state = self.state.lock();
@@ -99,7 +100,23 @@ impl Fs {
             state.serial
         };
         self.signals.push.notify_one();
-        self.settled(move |state| state.pushed >= want).await
+        let mut full = false;
+        self.settled(|state| {
+            full = state.full && state.pushed < want;
+            full || state.pushed >= want
+        })
+        .await?;
+        if full { Err(Error::NoSpace) } else { Ok(()) }
+    }
+
+    /// The disk has no room for metadata. Nothing is lost: whoever waits for it is told, write-out goes on
+    /// trying, and what is deleted meanwhile makes room.
+    pub(crate) fn note_full(&self) {
+        let was = std::mem::replace(&mut self.state.lock().full, true);
+        if !was {
+            tracing::warn!("the disk is full: metadata waits for space; delete something");
+        }
+        self.signals.settled.notify_waiters();
     }
 
     /// Writes everything in the log in place: on return nothing that was in the log before the
@@ -115,19 +132,44 @@ impl Fs {
 
     /// Asks the disk until it answers or the mount is dead: what is written back has no caller who
     /// could try again.
-    pub(crate) async fn insist<T, F>(&self, mut ask: impl FnMut() -> F + Send) -> Result<T, Error>
+    pub(crate) async fn insist<T, F>(&self, ask: impl FnMut() -> F + Send) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, blockstore::Error>> + Send,
+    {
+        self.ask_again(false, ask).await
+    }
+
+    /// As [`Fs::insist`], and waits for space, too: for metadata, of which the log is full otherwise.
+    async fn insist_on_space<T, F>(&self, ask: impl FnMut() -> F + Send) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, blockstore::Error>> + Send,
+    {
+        self.ask_again(true, ask).await
+    }
+
+    async fn ask_again<T, F>(
+        &self,
+        for_good: bool,
+        mut ask: impl FnMut() -> F + Send,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, blockstore::Error>> + Send,
     {
         loop {
             let error = match ask().await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if for_good {
+                        self.state.lock().full = false;
+                    }
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             match error {
                 blockstore::Error::Stalled { .. } | blockstore::Error::Unreachable => {
                     tracing::warn!(%error, "the disk does not answer; write-out tries again");
                 }
+                blockstore::Error::NoSpace if for_good => self.note_full(),
                 blockstore::Error::Fenced(_) => {
                     self.fail(Error::Expired);
                     return Err(Error::Expired);

@@ -21,6 +21,8 @@ use crate::{
 const ANSWER: Duration = Duration::from_secs(2);
 const NEWS: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
+/// The part of its reserve that a server keeps for itself: its index and what others send it.
+const LAST_PART: u64 = 16;
 /// How often it is looked whether what a fence waits for is over.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -89,7 +91,10 @@ impl Inner {
     fn heartbeat(&self) -> Heartbeat {
         let usage = self.store.usage();
         let free = usage.space.free.saturating_sub(self.config.reserve);
+        // Of the reserve only flagged writes take: clients' logs, without which nobody could delete. The last of it is
+        // the server's own.
         self.full.store(free == 0, SeqCst);
+        self.out.store(usage.space.free <= self.config.reserve / LAST_PART, SeqCst);
         Heartbeat {
             server: self.config.server,
             incarnation: self.incarnation,

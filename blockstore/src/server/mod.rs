@@ -99,7 +99,9 @@ struct Inner {
     /// Wakes the heartbeat.
     poke: Notify,
     equalizers: Semaphore,
+    /// No space is left but the reserve, and nothing of that.
     full: AtomicBool,
+    out: AtomicBool,
     draining: AtomicBool,
     /// Moves when the server stopped by itself.
     failed: watch::Sender<Option<String>>,
@@ -138,6 +140,7 @@ impl Server {
             poke: Notify::new(),
             equalizers: Semaphore::new(8),
             full: AtomicBool::new(false),
+            out: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             failed: watch::channel(None).0,
         });

@@ -69,7 +69,9 @@ impl Inner {
         if self.draining.load(SeqCst) {
             return Err(Refusal::NotReady);
         }
-        if self.full.load(SeqCst) && matches!(change, Change::Write(_)) {
+        if let Change::Write(write) = &change
+            && (self.out.load(SeqCst) || self.full.load(SeqCst) && !write.durable)
+        {
             return Err(Refusal::NoSpace(self.config.server));
         }
         self.room(deadline).await?;

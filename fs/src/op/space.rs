@@ -90,7 +90,10 @@ impl Fs {
     pub(crate) async fn ask_space(&self, bytes: u64) -> Result<(), Error> {
         let space = self.disk.space().await?;
         let mut state = self.state.lock();
-        let taken = state.dirty_bytes + (space.total / RESERVE_PART).min(RESERVE);
+        if space.free != state.reported {
+            (state.reported, state.spent) = (space.free, 0);
+        }
+        let taken = state.dirty_bytes + state.spent + (space.total / RESERVE_PART).min(RESERVE);
         let free = space.free.saturating_sub(taken);
         if free < bytes {
             return Err(Error::NoSpace);

@@ -43,6 +43,8 @@ struct Plan {
     pages: Vec<(u64, Offset, Bytes, u64)>,
     /// Bytes behind the old end that must read as zeros before the file grows over them.
     discards: Vec<(Offset, u64)>,
+    /// Pages that the file gets behind its old end.
+    new_pages: u64,
     /// A bitmap that the log must know before its runs are written to.
     announce: bool,
 }
@@ -247,7 +249,9 @@ impl Tx<'_> {
         for (_, run) in &runs {
             announce |= self.map(run.map(), run.segment().space_lock())?.version() == Version::ZERO;
         }
-        Ok(Some(Plan { ino, size, first_class: first, runs, pages, discards, announce }))
+        let old_pages = self.state.inodes.get(&ino).map_or(0, |s| s.inode.size.div_ceil(PAGE));
+        let new_pages = pages.iter().filter(|(page, ..)| *page >= old_pages).count() as u64;
+        Ok(Some(Plan { ino, size, first_class: first, runs, pages, discards, new_pages, announce }))
     }
 
     /// The data of `plan` is on stable storage: the inode and the bitmaps may say so.
@@ -268,9 +272,7 @@ impl Tx<'_> {
 }
 
 fn set_runs(inode: &mut Inode, plan: &Plan) {
-    let old_pages = inode.size.div_ceil(PAGE);
-    let new = plan.pages.iter().filter(|(page, ..)| *page >= old_pages).count() as u64;
-    inode.blocks += new * (PAGE / 512);
+    inode.blocks += plan.new_pages * (PAGE / 512);
     if inode.is_free() {
         return;
     }
@@ -286,6 +288,7 @@ fn set_runs(inode: &mut Inode, plan: &Plan) {
 impl State {
     /// Notes that the pages of `plan` are on the disk.
     fn accomplished(&mut self, plan: &Plan) {
+        self.spent += plan.new_pages * PAGE;
         let Some(slot) = self.inodes.get_mut(&plan.ino) else { return };
         if !plan.discards.is_empty() {
             slot.ragged = false;

@@ -13,7 +13,7 @@ use crate::{
         record::{Change, Lsn, MAX_RECORD, Record},
         version::Version,
     },
-    log::{Log, Purpose, Refused},
+    log::{Log, Purpose, Refused, passes},
     state::{Content, Home, State},
 };
 
@@ -112,14 +112,18 @@ impl Fs {
     async fn push_log(&self, log: &Log, lsn: Lsn) -> Result<(), Error> {
         loop {
             let error = match log.push(lsn).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.state.lock().full = false;
+                    return Ok(());
+                }
                 Err(error) => error,
             };
             match error {
-                Error::Disk(blockstore::Error::Stalled { .. } | blockstore::Error::Unreachable) => {
+                Error::Disk(blockstore::Error::NoSpace) => self.note_full(),
+                Error::Disk(blockstore::Error::Fenced(_)) => return Err(Error::Expired),
+                error if passes(&error) => {
                     tracing::warn!(%error, "the disk does not answer; the log waits");
                 }
-                Error::Disk(blockstore::Error::Fenced(_)) => return Err(Error::Expired),
                 error => return Err(error),
             }
             if let Some(error) = &self.state.lock().dead {
@@ -194,7 +198,7 @@ impl Fs {
         };
         stream::iter(pieces(images).into_iter().map(Ok))
             .try_for_each_concurrent(PARALLEL, |(at, data)| async move {
-                self.insist(|| self.disk.write(at, data.clone(), Durability::Later)).await
+                self.insist_on_space(|| self.disk.write(at, data.clone(), Durability::Later)).await
             })
             .await?;
         self.insist(|| self.disk.flush()).await?;
@@ -208,10 +212,8 @@ impl Fs {
         self.signals.settled.notify_waiters();
         match log.trim(keep).await {
             // The header is written again with the next trim.
-            Ok(())
-            | Err(Error::Disk(
-                blockstore::Error::Stalled { .. } | blockstore::Error::Unreachable,
-            )) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(error) if passes(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -4,10 +4,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use blockstore::{Fence, VirtualDisk, memory::MemoryDisk};
+use async_trait::async_trait;
+use blockstore::{
+    Durability, Error as DiskError, Fence, Offset, Space, Traffic, VirtualDisk, memory::MemoryDisk,
+};
 use bytes::Bytes;
 use fs::{Caller, Config, Entry, Error, Fs, InodeNo, Lookup, Node, Recovery, mkfs};
 use lockservice::{Clerk, Locks, local::LocalLocks};
+use tokio::sync::{Semaphore, watch};
 use world::World;
 
 pub(crate) const ROOT: InodeNo = InodeNo::ROOT;
@@ -43,13 +47,29 @@ impl Volume {
     }
 
     pub(crate) async fn mount(&self) -> Mount {
-        let config = Config { patience: Duration::from_secs(10), ..Config::default() };
-        self.mount_with(config).await
+        self.mount_with(patient()).await
     }
 
     pub(crate) async fn mount_with(&self, config: Config) -> Mount {
         let clerk = self.locks.open("test").await.unwrap();
-        let disk: Arc<dyn VirtualDisk> = self.disk.open(Fence(clerk.session().0));
+        let disk = self.disk.open(Fence(clerk.session().0));
+        self.start(clerk, disk, config).await
+    }
+
+    /// On a disk that lets `discards` go on and says nothing of `reserve` bytes that it has.
+    pub(crate) async fn mount_odd(&self, reserve: u64, discards: usize) -> (Mount, Arc<Odd>) {
+        let clerk = self.locks.open("odd").await.unwrap();
+        let odd = Arc::new(Odd {
+            disk: self.disk.open(Fence(clerk.session().0)),
+            begun: watch::Sender::new(0),
+            go: Semaphore::new(discards),
+            reserve,
+        });
+        let disk = Arc::clone(&odd);
+        (self.start(clerk, disk, patient()).await, odd)
+    }
+
+    async fn start(&self, clerk: Arc<Clerk>, disk: Arc<dyn VirtualDisk>, config: Config) -> Mount {
         let fs = Fs::new(self.world.clone(), Arc::clone(&disk), Arc::clone(&clerk) as _, config);
         let recovery = Recovery::new(self.world.clone(), Arc::clone(&disk));
         clerk.attach(Arc::clone(&fs) as _, Some(recovery));
@@ -104,6 +124,49 @@ impl Mount {
         names.retain(|name| name != "." && name != "..");
         names
     }
+}
+
+/// A disk that is difficult on purpose.
+pub(crate) struct Odd {
+    disk: Arc<dyn VirtualDisk>,
+    /// Discards that have begun.
+    pub begun: watch::Sender<u32>,
+    /// Discards that may go on.
+    pub go: Semaphore,
+    /// Free space that it does not tell of: what servers keep back for logs and metadata.
+    reserve: u64,
+}
+
+#[async_trait]
+impl VirtualDisk for Odd {
+    async fn read(&self, at: Offset, length: u64) -> Result<Bytes, DiskError> {
+        self.disk.read(at, length).await
+    }
+    async fn write(&self, at: Offset, data: Vec<Bytes>, when: Durability) -> Result<(), DiskError> {
+        self.disk.write(at, data, when).await
+    }
+    async fn discard(&self, at: Offset, length: u64) -> Result<(), DiskError> {
+        self.begun.send_modify(|begun| *begun += 1);
+        self.go.acquire().await.unwrap().forget();
+        self.disk.discard(at, length).await
+    }
+    async fn flush(&self) -> Result<(), DiskError> {
+        self.disk.flush().await
+    }
+    async fn fence(&self, dead: Fence) -> Result<(), DiskError> {
+        self.disk.fence(dead).await
+    }
+    async fn space(&self) -> Result<Space, DiskError> {
+        let space = self.disk.space().await?;
+        Ok(Space { free: space.free.saturating_sub(self.reserve), ..space })
+    }
+    fn traffic(&self) -> Traffic {
+        self.disk.traffic()
+    }
+}
+
+fn patient() -> Config {
+    Config { patience: Duration::from_secs(10), ..Config::default() }
 }
 
 pub(crate) fn errno<T: std::fmt::Debug>(result: Result<T, Error>) -> i32 {
