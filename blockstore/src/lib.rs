@@ -3,6 +3,7 @@
 //! It knows volumes, groups, chains, blocks and pages, and an opaque [`Fence`] per writer. It does
 //! not know what is stored, who locks it or why: no lock, no inode, nothing of `lockservice`.
 
+pub mod bug;
 pub mod bulk;
 mod chain;
 pub mod client;
@@ -29,6 +30,8 @@ pub mod place;
 pub(crate) mod pb {
     tonic::include_proto!("plumeria.blockstore");
 }
+#[cfg(test)]
+mod script;
 pub mod server;
 pub mod store;
 

@@ -4,10 +4,12 @@
 //! Rules for the map. Registration of a server number from the same directory proves that the
 //! older incarnation is dead (the directory is locked by its process): no lease is waited out. It
 //! raises the version of each chain that the server is a member of. A chain's [`Chain::equal`] is
-//! true only if every member has registered with `clean` since a head last reported the chain
-//! equal, and none without; else the head makes the members equal and reports it. A lease is
-//! granted only by a leader under the rule of sessions (after a barrier), and is counted by the
-//! server from before it asked.
+//! true only if every member has registered for the first time ever, or the head has made the members
+//! equal and reported it. A server whose
+//! lease ran out is cut from its chains, as long as a member remains that has everything. Nobody
+//! serves a new version before all its members, and those that leave with it, have heard of it. A
+//! lease is granted only by a leader under the rule of sessions (after a barrier), and is counted by
+//! the server from before it asked.
 
 use std::time::Duration;
 
@@ -19,7 +21,18 @@ use crate::{
     place::{ChainVersion, Group, GroupBits, Incarnation, ServerId},
 };
 
-/// A server that has started.
+/// What a server still has of what it acknowledged before it registered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Past {
+    /// Everything, on its disk, and nothing was under way: its last stop was clean.
+    Clean,
+    /// Everything: it is the same process, which had no lease for a while.
+    Unbroken,
+    /// What its disk has: it may have lost what no flush covered.
+    Lost,
+}
+
+/// A server that has started, or comes back after its lease ran out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Registration {
     /// Its number.
@@ -30,8 +43,8 @@ pub struct Registration {
     pub start: u128,
     /// Where it listens.
     pub address: Address,
-    /// Whether its last stop was clean: everything acknowledged is on its disk, nothing was pending.
-    pub clean: bool,
+    /// What it still has.
+    pub past: Past,
     /// Its space.
     pub space: Space,
 }
@@ -55,6 +68,11 @@ pub struct Heartbeat {
     /// Chains that it heads and has made equal under this version. Repeated until the map's news
     /// (a row with [`Chain::equal`] set, no new version needed) show that it knows.
     pub equal: Vec<(Group, ChainVersion)>,
+    /// Chains that it heads, under this version, whose joiner has all but the last changes. Repeated
+    /// until the joiner is a member.
+    pub ready: Vec<(Group, ChainVersion, ServerId)>,
+    /// Bytes that joiners of chains that it heads still lack, as far as it knows.
+    pub owed: Vec<(ServerId, u64)>,
 }
 
 /// Up to where a server has heard.
@@ -73,10 +91,37 @@ pub struct Chain {
     pub group: Group,
     /// Its version.
     pub version: ChainVersion,
-    /// The members, head first.
+    /// The members, head first; at the end those that leave with this version.
     pub members: Vec<Member>,
     /// Whether the members are known to be equal, so that they may serve at once.
     pub equal: bool,
+    /// What was acknowledged under this version or a later one is still there; what was
+    /// acknowledged before, and not flushed, may be lost.
+    pub intact: ChainVersion,
+    /// Who is brought the group's blocks, to become a member.
+    pub joiner: Option<Member>,
+    /// Servers that keep a replica outside the chain, the joiner among them.
+    pub spare: Vec<ServerId>,
+}
+
+impl Chain {
+    /// The members that hold the chain's data from this version on, head first.
+    pub fn serving(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.standing != Standing::Leaving)
+    }
+}
+
+/// What a member of a chain has of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Standing {
+    /// Everything that was acknowledged.
+    Serving,
+    /// It started anew: it may have lost what no flush covered.
+    Stale,
+    /// It is new in the chain: it may lack anything, and nothing is taken from it.
+    Syncing,
+    /// It is no member any more once it has heard of this version.
+    Leaving,
 }
 
 /// A member of a chain.
@@ -88,6 +133,8 @@ pub struct Member {
     pub incarnation: Incarnation,
     /// Where.
     pub address: Address,
+    /// What it has, as far as the map knows; all are [`Standing::Serving`] once they are equal.
+    pub standing: Standing,
 }
 
 /// What is new since a server's [`Known`].
@@ -111,6 +158,8 @@ pub struct Granted {
     pub lease: Duration,
     /// What the lease relies on: with it the server knows all fences and chains of its grant.
     pub news: News,
+    /// Bytes a second that the server may send to bring joiners what they lack; zero: no limit.
+    pub rate: u64,
 }
 
 /// The map did not do it.
@@ -122,6 +171,9 @@ pub enum LinkError {
     /// A later start of the same server has registered: stop.
     #[error("another process has started as block server {0}")]
     Superseded(ServerId),
+    /// The lease of this start was waited out: register again.
+    #[error("block server {0} had no lease for so long that it was cut off")]
+    Expired(ServerId),
     /// The map refuses this server for good: stop. Says what to do.
     #[error("{0}")]
     Refused(String),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use world::{Address, Time};
 
 use crate::{
-    disk::{CHUNK, Fence, PAGE, SECTOR, Space},
+    disk::{BLOCK, CHUNK, Fence, PAGE, SECTOR, Space},
     place::{
         BlockId, BlockVersion, ChainVersion, Group, Incarnation, Order, Sequence, ServerId, Volume,
     },
@@ -229,6 +229,11 @@ impl Change {
                 }
                 if write.offset / CHUNK != write.offset.saturating_add(length - 1) / CHUNK {
                     return invalid("a write stays within one chunk");
+                }
+                if write.condition.is_some()
+                    && write.offset / BLOCK != (write.offset + length - 1) / BLOCK
+                {
+                    return invalid("a conditional write stays within one block");
                 }
                 if write.sums != page_sums(write.offset, &write.body) {
                     return Err(Refusal::Garbled);

@@ -117,6 +117,12 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<(Vec<(BlockId, BlockVersion)>, bool), StoreError>;
 
+    /// The version of a block; zero if there is none. May block for one look at the index.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    fn version(&self, block: BlockId) -> Result<BlockVersion, StoreError>;
+
     /// The content of a block; version zero and no pages if there is none. May block.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use blockstore::{
     Fence, Space,
-    link::{Heartbeat, Known, MapLink, Registration},
+    link::{Heartbeat, Known, MapLink, Past, Registration},
     map::{Map, MapClient, MapConfig, MapServer, MapService},
     place::{GroupBits, Incarnation, ServerId},
 };
@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use wire::{ClusterId, NodeId};
 use world::{Address, World};
 
-const LEASE: Duration = Duration::from_millis(1000);
+/// Longer than the test: not all servers renew it all the time.
+const LEASE: Duration = Duration::from_secs(30);
 
 struct Cluster {
     world: World,
@@ -39,6 +40,8 @@ impl Cluster {
                 replication: 3,
                 bits: GroupBits(4),
                 lease: LEASE,
+                replace: MapConfig::REPLACE,
+                rate: 0,
             };
             nodes.push((host.clone(), MapServer::open(&world, host, config)));
         }
@@ -63,7 +66,7 @@ fn start(server: u64, start: u128) -> Registration {
         directory: u128::from(server),
         start,
         address: Address::Unix(format!("/run/{server}").into()),
-        clean: true,
+        past: Past::Clean,
         space: Space { total: 300, free: 200 },
     }
 }

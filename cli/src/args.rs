@@ -52,6 +52,9 @@ pub(crate) enum Command {
     Umount(Umount),
     /// Show coordinators, block servers, mounts and workers.
     Status(Status),
+    /// Show, add, drain and remove block servers.
+    #[command(subcommand)]
+    Server(ServerCommand),
     /// Check a volume that nobody has mounted, or the state last written to disk; never writes.
     Fsck(Cluster),
     /// Show and change the consensus groups of the coordinators.
@@ -269,6 +272,47 @@ pub(crate) struct RaftAdd {
     /// Where the coordinator is reached, if the cluster's configuration does not say it.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) address: Option<world::Address>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ServerCommand {
+    /// Show the block servers: what they keep, and what is on its way to them.
+    Ls(Cluster),
+    /// Let a block server join.
+    Add(ServerAdd),
+    /// Move all replicas of a block server to others, and wait until that is done.
+    Drain(ServerOne),
+    /// Take a block server that is empty, or gone for good, out of the cluster.
+    Remove(ServerOne),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServerAdd {
+    /// A data directory of `plumeria dev` or a client configuration file.
+    #[arg(env = "PLUMERIA_CLUSTER")]
+    pub(crate) cluster: String,
+    /// The server's number.
+    #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) server: u64,
+    /// Its share of the replicas, relative to the others', which have 100 unless told otherwise.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) weight: u32,
+    /// What it is likely to fail together with, a host or a rack: copies go to different ones.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) domain: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServerOne {
+    /// A data directory of `plumeria dev` or a client configuration file.
+    #[arg(env = "PLUMERIA_CLUSTER")]
+    pub(crate) cluster: String,
+    /// The server's number.
+    #[arg(value_name = "ID")]
+    pub(crate) server: u64,
+    /// With `drain`: return at once.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Subcommand, Debug)]

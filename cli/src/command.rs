@@ -8,6 +8,7 @@ pub(crate) mod mr;
 pub(crate) mod raft;
 pub(crate) mod registry;
 pub(crate) mod roles;
+pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod umount;

@@ -104,7 +104,7 @@ impl DataDir {
     /// The coordinators' configurations.
     pub(crate) fn coordinators(&self) -> Vec<config::Coordinator> {
         let client = self.client();
-        let servers: Vec<u64> = (11..11 + SERVERS).collect();
+        let servers: Vec<u64> = first_servers();
         let one = |peer: &Peer| config::Coordinator {
             node: peer.node,
             dir: self.root.join(format!("coordinator-{}", peer.node)),
@@ -125,7 +125,7 @@ impl DataDir {
             listen: self.socket("b", node),
             client: client.clone(),
         };
-        (11..11 + SERVERS).map(one).collect()
+        servers(&self.root).into_iter().map(one).collect()
     }
 
     /// The workers' configurations.
@@ -194,6 +194,42 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// The block servers that a cluster is made with.
+fn first_servers() -> Vec<u64> {
+    (11..11 + SERVERS).collect()
+}
+
+/// The block servers that run in a data directory; `DIR/servers.toml` once that has changed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Servers {
+    servers: Vec<u64>,
+}
+
+/// The block servers that run in a data directory.
+fn servers(root: &Path) -> Vec<u64> {
+    match config::read::<Servers>(&root.join("servers.toml")) {
+        Ok(Servers { servers }) => servers,
+        Err(_) => first_servers(),
+    }
+}
+
+/// Notes that a block server was added or removed, if `cluster` is a data directory of `dev`: then
+/// `dev` runs it, or no longer. Says whether it is one.
+pub(crate) fn note_server(cluster: &Path, server: u64, there: bool) -> Outcome<bool> {
+    if !cluster.join("plumeria.toml").is_file() {
+        return Ok(false);
+    }
+    let mut all = servers(cluster);
+    all.retain(|other| *other != server);
+    if there {
+        all.push(server);
+    }
+    all.sort_unstable();
+    config::write(&cluster.join("servers.toml"), &Servers { servers: all })?;
+    Ok(true)
 }
 
 fn read_layout(file: &Path) -> Outcome<Layout> {

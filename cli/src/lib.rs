@@ -97,6 +97,7 @@ async fn dispatch(arguments: Arguments, output: Output) -> Outcome {
             command::locks::sessions(&world, &cluster, timeout, output).await
         }
         Command::Registry(what) => command::registry::run(&world, &what, timeout, output).await,
+        Command::Server(server) => command::server::run(&world, &server, timeout, output).await,
         Command::Mr(mr) => command::mr::run(&world, &mr, timeout, output).await,
     }
 }

@@ -12,7 +12,7 @@ mod mounted;
 mod rows;
 mod worker;
 
-pub(crate) use access::{Access, Remote, coordinators, servers, sessions};
+pub(crate) use access::{Access, Remote, change, coordinators, servers, sessions};
 pub(crate) use block::BlockServer;
 pub(crate) use coordinator::{Coordinator, GROUPS};
 pub(crate) use embedded::Embedded;

@@ -7,6 +7,7 @@
 //! what the tail may not have yet does not show it (`Machine::dirty`). A new chain version drops
 //! what is under way: its members are made equal first, clients send again what had no answer.
 
+pub(crate) mod reconcile;
 mod seen;
 #[cfg(test)]
 mod tests;
@@ -17,10 +18,11 @@ pub(crate) use seen::Known;
 use seen::SeenTable;
 
 use crate::{
+    bug::{self, Bug},
     disk::Fence,
-    link::Chain,
-    message::{Change, Refusal, Seen, Ticket},
-    place::{ChainVersion, Incarnation, Order, ServerId, Volume},
+    link::{Chain, Member, Standing},
+    message::{Change, Refusal, Seen, Ticket, Write},
+    place::{BlockId, BlockVersion, ChainVersion, Incarnation, Order, ServerId, Volume},
 };
 
 /// Whether the member serves.
@@ -28,6 +30,10 @@ use crate::{
 pub(crate) enum Phase {
     /// No member, or not of this start.
     Out,
+    /// Being brought what it lacks, outside the chain.
+    Joining,
+    /// A member until it heard of this version: it serves nothing, and gives what it has.
+    Leaving,
     /// The members are being made equal (by the head).
     Equalizing,
     /// Yes.
@@ -114,12 +120,27 @@ impl Machine {
         self.phase
     }
 
+    /// The server goes on as a new incarnation, with all that it has. The next row tells its part.
+    pub(crate) fn reborn(&mut self, incarnation: Incarnation) {
+        if self.incarnation != incarnation {
+            self.incarnation = incarnation;
+            self.phase = Phase::Out;
+        }
+    }
+
+    fn is_me(&self, member: &Member) -> bool {
+        member.server == self.me && member.incarnation == self.incarnation
+    }
+
+    /// The place in the chain, of those that serve.
     fn place(&self) -> Option<usize> {
-        let chain = self.chain.as_ref()?;
-        chain
-            .members
-            .iter()
-            .position(|member| member.server == self.me && member.incarnation == self.incarnation)
+        self.chain.as_ref()?.serving().position(|member| self.is_me(member))
+    }
+
+    /// What the map says that this member has.
+    fn standing(&self) -> Option<Standing> {
+        let mut members = self.chain.as_ref()?.members.iter();
+        members.find(|member| self.is_me(member)).map(|member| member.standing)
     }
 
     pub(crate) fn is_head(&self) -> bool {
@@ -127,7 +148,7 @@ impl Machine {
     }
 
     pub(crate) fn is_tail(&self) -> bool {
-        self.chain.as_ref().is_some_and(|chain| self.place() == Some(chain.members.len() - 1))
+        self.chain.as_ref().and_then(|chain| chain.serving().last()).is_some_and(|m| self.is_me(m))
     }
 
     /// A row of the map. Returns whether the version is new here; then everything that was under
@@ -140,6 +161,10 @@ impl Machine {
         let equal = chain.equal;
         self.chain = Some(chain);
         if !new {
+            // A member's part changes with versions only; who is brought what it lacks may change.
+            if self.standing().is_none() {
+                self.phase = self.outside();
+            }
             return false;
         }
         // What was applied here will be on all members once they are equal; but for discards, which
@@ -155,17 +180,36 @@ impl Machine {
         }
         self.applied = Order(0);
         self.complete = Order(0);
-        self.phase = match self.place() {
-            None => Phase::Out,
+        self.phase = match self.standing() {
+            None => self.outside(),
+            Some(Standing::Leaving) => Phase::Leaving,
             Some(_) if equal => Phase::Serving,
             Some(_) => Phase::Equalizing,
         };
+        if matches!(self.standing(), None | Some(Standing::Syncing)) {
+            // What was applied here and nowhere else is lost: it must not count as done.
+            self.seen = SeenTable::default();
+        }
         true
+    }
+
+    fn outside(&self) -> Phase {
+        let joiner = self.chain.as_ref().and_then(|chain| chain.joiner.as_ref());
+        if joiner.is_some_and(|joiner| self.is_me(joiner)) { Phase::Joining } else { Phase::Out }
+    }
+
+    /// Whether this server keeps nothing of the group any more: others serve it without.
+    pub(crate) fn is_done_with(&self) -> bool {
+        self.chain.as_ref().is_some_and(|chain| {
+            let member = chain.members.iter().any(|member| member.server == self.me);
+            chain.equal && !member && !chain.spare.contains(&self.me)
+        })
     }
 
     /// Whether this member is at chain version `chain`, whatever its phase.
     pub(crate) fn at(&self, chain: ChainVersion) -> Result<(), Refusal> {
-        if self.chain.is_none() || chain != self.version() || self.phase == Phase::Out {
+        let other = chain != self.version() && !bug::on(Bug::IgnoreVersion);
+        if self.chain.is_none() || other || self.phase == Phase::Out {
             return Err(Refusal::Stale(self.version()));
         }
         Ok(())
@@ -177,13 +221,15 @@ impl Machine {
         if self.phase == Phase::Serving { Ok(()) } else { Err(Refusal::NotReady) }
     }
 
-    /// At the head: a client's mutation. `fenced`: its session is.
+    /// At the head: a client's mutation. `fenced`: its session is. `version` tells a block's version,
+    /// for a conditional write: everything ordered so far is applied.
     pub(crate) fn admit(
         &mut self,
         chain: ChainVersion,
         ticket: &Ticket,
         change: &Change,
         fenced: bool,
+        version: impl FnOnce(BlockId) -> Result<BlockVersion, Refusal>,
     ) -> Admission {
         if let Err(refusal) = self.serves(chain) {
             return Admission::Refused(refusal);
@@ -199,6 +245,14 @@ impl Machine {
             Known::Done => Admission::Done,
             Known::Ordered(order) => Admission::Wait(order),
             Known::New => {
+                if let Change::Write(Write { condition: Some(wanted), volume, offset, .. }) = change
+                {
+                    match version(BlockId::holding(*volume, *offset)) {
+                        Ok(version) if version == *wanted => {}
+                        Ok(version) => return Admission::Refused(Refusal::Changed(version)),
+                        Err(refusal) => return Admission::Refused(refusal),
+                    }
+                }
                 let order = Order(self.applied.0 + 1);
                 self.take(order, ticket, change);
                 self.open.insert(order, (*ticket, matches!(change, Change::Write(_))));
@@ -317,12 +371,12 @@ impl Machine {
     /// Nothing of a fenced session is under way here, and, as far as this member heads the chain,
     /// nothing of it can come to be (it must be refused from now on).
     pub(crate) fn is_quiet(&mut self, session: Fence) -> bool {
-        if self.phase == Phase::Out || !self.is_head() {
+        // While members are made equal nothing is read; what they are then, they stay.
+        if self.phase != Phase::Serving || !self.is_head() || bug::on(Bug::ConfirmAtOnce) {
             return true;
         }
         let of_session = |ticket: &Ticket| ticket.writer.session == session;
-        let quiet = self.phase == Phase::Serving
-            && !self.open.values().any(|(ticket, _)| of_session(ticket))
+        let quiet = !self.open.values().any(|(ticket, _)| of_session(ticket))
             && !self.pending.values().any(|pending| of_session(&pending.ticket));
         if quiet {
             self.seen.drop_session(session);
@@ -332,17 +386,18 @@ impl Machine {
 
     /// Whether nothing is under way here.
     pub(crate) fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.pending.is_empty() && self.phase != Phase::Equalizing
+        let quiet = self.open.is_empty() && self.pending.is_empty();
+        self.phase == Phase::Out || (quiet && self.phase != Phase::Equalizing)
     }
 
     /// The members after this one.
-    pub(crate) fn successor(&self) -> Option<&crate::link::Member> {
+    pub(crate) fn successor(&self) -> Option<&Member> {
         let place = self.place()?;
-        self.chain.as_ref()?.members.get(place + 1)
+        self.chain.as_ref()?.serving().nth(place + 1)
     }
 
     /// The last member.
-    pub(crate) fn tail(&self) -> Option<&crate::link::Member> {
-        self.chain.as_ref()?.members.last()
+    pub(crate) fn tail(&self) -> Option<&Member> {
+        self.chain.as_ref()?.serving().last()
     }
 }

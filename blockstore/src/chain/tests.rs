@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::{
-    link::Member,
-    message::{Discard, Write, Writer, page_sums},
+    message::{Discard, Writer, page_sums},
     place::{Group, Sequence},
 };
 
@@ -14,12 +13,16 @@ fn chain(version: u64, equal: bool) -> Chain {
         server: ServerId(server),
         incarnation: Incarnation(server * 10),
         address: world::Address::Unix("/x".into()),
+        standing: Standing::Serving,
     };
     Chain {
         group: Group(3),
         version: ChainVersion(version),
         members: vec![member(1), member(2), member(3)],
         equal,
+        intact: ChainVersion(0),
+        joiner: None,
+        spare: Vec::new(),
     }
 }
 
@@ -27,6 +30,10 @@ fn member(server: u64) -> Machine {
     let mut machine = Machine::new(ServerId(server), Incarnation(server * 10));
     assert!(machine.install(chain(1, true)));
     machine
+}
+
+fn none(_: BlockId) -> Result<BlockVersion, Refusal> {
+    panic!("the write has no condition")
 }
 
 fn ticket(sequence: u64, floor: u64) -> Ticket {
@@ -49,25 +56,25 @@ fn write(offset: u64) -> Change {
 #[test]
 fn the_head_orders_and_a_retry_is_recognized_until_and_after_it_is_done() {
     let mut head = member(1);
-    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), Admission::New(Order(1)));
-    assert_eq!(head.admit(V1, &ticket(2, 1), &write(4096), false), Admission::New(Order(2)));
-    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), Admission::Wait(Order(1)));
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false, none), Admission::New(Order(1)));
+    assert_eq!(head.admit(V1, &ticket(2, 1), &write(4096), false, none), Admission::New(Order(2)));
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false, none), Admission::Wait(Order(1)));
     head.settled(V1, Order(1));
-    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), Admission::Done);
-    assert_eq!(head.admit(V1, &ticket(3, 2), &write(0), false), Admission::New(Order(3)));
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false, none), Admission::Done);
+    assert_eq!(head.admit(V1, &ticket(3, 2), &write(0), false, none), Admission::New(Order(3)));
     let answered = Admission::Refused(Refusal::Answered);
-    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), answered);
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false, none), answered);
 }
 
 #[test]
 fn only_the_head_admits_and_only_at_the_chain_version_that_it_has() {
     let stale = Admission::Refused(Refusal::Stale(V1));
-    assert_eq!(member(1).admit(ChainVersion(2), &ticket(1, 1), &write(0), false), stale);
+    assert_eq!(member(1).admit(ChainVersion(2), &ticket(1, 1), &write(0), false, none), stale);
     let misplaced = Admission::Refused(Refusal::Misplaced);
-    assert_eq!(member(2).admit(V1, &ticket(1, 1), &write(0), false), misplaced);
+    assert_eq!(member(2).admit(V1, &ticket(1, 1), &write(0), false, none), misplaced);
     let mut other_start = Machine::new(ServerId(1), Incarnation(99));
     other_start.install(chain(1, true));
-    assert_eq!(other_start.admit(V1, &ticket(1, 1), &write(0), false), stale);
+    assert_eq!(other_start.admit(V1, &ticket(1, 1), &write(0), false, none), stale);
 }
 
 #[test]
@@ -99,25 +106,25 @@ fn what_the_tail_may_not_have_is_dirty_and_the_tail_is_never_dirty() {
 #[test]
 fn a_later_answer_does_not_settle_an_earlier_mutation_that_must_be_durable() {
     let mut head = member(1);
-    head.admit(V1, &ticket(1, 1), &write(0), false);
-    head.admit(V1, &ticket(2, 1), &write(0), false);
+    head.admit(V1, &ticket(1, 1), &write(0), false, none);
+    head.admit(V1, &ticket(2, 1), &write(0), false, none);
     head.settled(V1, Order(2));
     assert!(head.is_open(V1, Order(1)));
-    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false), Admission::Wait(Order(1)));
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false, none), Admission::Wait(Order(1)));
     assert_eq!(head.dirty(Volume(1), 0, 512), None, "the tail has both");
 }
 
 #[test]
 fn a_fenced_session_is_refused_and_quiet_only_when_nothing_of_it_is_under_way() {
     let mut head = member(1);
-    head.admit(V1, &ticket(1, 1), &write(0), false);
+    head.admit(V1, &ticket(1, 1), &write(0), false, none);
     assert!(!head.is_quiet(Fence(9)));
     let fenced = Admission::Refused(Refusal::Fenced(Fence(9)));
-    assert_eq!(head.admit(V1, &ticket(2, 1), &write(0), true), fenced);
+    assert_eq!(head.admit(V1, &ticket(2, 1), &write(0), true, none), fenced);
     head.settled(V1, Order(1));
     assert!(head.is_quiet(Fence(9)));
     head.install(chain(2, false));
-    assert!(!head.is_quiet(Fence(9)), "what it inherits may still come up");
+    assert!(head.is_quiet(Fence(9)), "nothing is read before what it inherits is settled");
     head.serve(ChainVersion(2), &[]).unwrap();
     assert!(head.is_quiet(Fence(9)));
 }
@@ -125,21 +132,82 @@ fn a_fenced_session_is_refused_and_quiet_only_when_nothing_of_it_is_under_way() 
 #[test]
 fn a_new_chain_version_serves_only_when_its_members_are_equal_and_remembers_writes() {
     let mut head = member(1);
-    head.admit(V1, &ticket(1, 1), &write(0), false);
+    head.admit(V1, &ticket(1, 1), &write(0), false, none);
     let discard = Change::Discard(Discard { volume: Volume(1), offset: 0, length: 4096 });
-    head.admit(V1, &ticket(2, 1), &discard, false);
+    head.admit(V1, &ticket(2, 1), &discard, false, none);
     assert!(head.install(chain(2, false)));
     assert!(!head.install(chain(1, true)), "an old row changes nothing");
     assert!(!head.is_open(V1, Order(1)));
     let v2 = ChainVersion(2);
     let refused = Admission::Refused(Refusal::NotReady);
-    assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false), refused);
+    assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false, none), refused);
     let mut fresh = Machine::new(ServerId(2), Incarnation(20));
     fresh.install(chain(2, false));
     fresh.serve(v2, &head.seen()).unwrap();
     head.serve(v2, &[]).unwrap();
-    assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false), Admission::Done);
+    assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false, none), Admission::Done);
     assert_eq!(fresh.seen(), head.seen());
     // The discard may not have come to all: it is done again.
-    assert_eq!(head.admit(v2, &ticket(2, 1), &discard, false), Admission::New(Order(1)));
+    assert_eq!(head.admit(v2, &ticket(2, 1), &discard, false, none), Admission::New(Order(1)));
+}
+
+#[test]
+fn a_conditional_write_is_ordered_only_if_the_block_has_that_version_and_its_retry_is_done() {
+    let version = |order| BlockVersion { chain: V1, order: Order(order) };
+    let Change::Write(write) = write(4096) else { panic!("a write") };
+    let change = Change::Write(Write { condition: Some(version(4)), ..write });
+    let mut head = member(1);
+    let other = head.admit(V1, &ticket(1, 1), &change, false, |_| Ok(version(5)));
+    assert_eq!(other, Admission::Refused(Refusal::Changed(version(5))));
+    let block = BlockId { volume: Volume(1), block: 0 };
+    let asked = |of| {
+        assert_eq!(of, block);
+        Ok(version(4))
+    };
+    assert_eq!(head.admit(V1, &ticket(1, 1), &change, false, asked), Admission::New(Order(1)));
+    head.settled(V1, Order(1));
+    assert_eq!(head.admit(V1, &ticket(1, 1), &change, false, none), Admission::Done);
+}
+
+#[test]
+fn who_was_cut_off_remembers_nothing_of_what_only_it_applied() {
+    let mut head = member(1);
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false, none), Admission::New(Order(1)));
+    let mut without = chain(2, true);
+    without.members.remove(0);
+    head.install(without);
+    assert_eq!(head.phase(), Phase::Out);
+    assert!(head.seen().is_empty());
+    let mut back = chain(3, false);
+    back.members[0].standing = Standing::Syncing;
+    back.members.rotate_left(1);
+    head.install(back);
+    assert!(head.seen().is_empty() && head.phase() == Phase::Equalizing);
+}
+
+#[test]
+fn who_is_to_leave_serves_nothing_and_is_no_tail() {
+    let mut row = chain(2, false);
+    row.members[2].standing = Standing::Leaving;
+    let (mut middle, mut last) = (member(2), member(3));
+    middle.install(row.clone());
+    last.install(row);
+    assert_eq!(last.phase(), Phase::Leaving);
+    assert_eq!(last.at(ChainVersion(2)), Ok(()), "it has heard of the version");
+    assert_eq!(last.serves(ChainVersion(2)), Err(Refusal::NotReady));
+    assert!(middle.is_tail() && middle.successor().is_none());
+}
+
+#[test]
+fn a_server_that_goes_on_as_a_new_incarnation_remembers_what_is_under_way() {
+    let mut head = member(1);
+    assert_eq!(head.admit(V1, &ticket(1, 1), &write(0), false, none), Admission::New(Order(1)));
+    head.reborn(Incarnation(11));
+    assert!(!head.is_head() && head.serves(V1).is_err());
+    let mut row = chain(2, false);
+    row.members[0].incarnation = Incarnation(11);
+    head.install(row);
+    let v2 = ChainVersion(2);
+    head.serve(v2, &[]).unwrap();
+    assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false, none), Admission::Done);
 }

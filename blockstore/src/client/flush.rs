@@ -51,9 +51,9 @@ impl Inner {
             let Some((&first, _)) = open.first_key_value() else { return Ok(()) };
             let chains = self.ready_chains(&open, deadline).await?;
             let flushed = self.flush_once(&chains, deadline).await;
-            for (group, version) in flushed {
+            for (group, versions) in flushed {
                 if let Some(upto) = open.remove(&group) {
-                    let weight = self.lane(group).memory.lock().flushed(upto, version);
+                    let weight = self.lane(group).memory.lock().flushed(upto, versions);
                     self.kept.fetch_sub(weight, Ordering::Relaxed);
                     if self.lane(group).memory.lock().unflushed_upto(upto) {
                         open.insert(group, upto);
@@ -102,11 +102,16 @@ impl Inner {
         join_all(ready).await.into_iter().collect()
     }
 
-    /// Asks each server once for all its groups; returns the groups that all their members flushed.
-    async fn flush_once(&self, chains: &[Chain], deadline: Time) -> Vec<(Group, ChainVersion)> {
+    /// Asks each server once for all its groups; returns the groups that all their members flushed,
+    /// with the versions that this covers, from and to.
+    async fn flush_once(
+        &self,
+        chains: &[Chain],
+        deadline: Time,
+    ) -> Vec<(Group, (ChainVersion, ChainVersion))> {
         let mut shares: BTreeMap<ServerId, Share> = BTreeMap::new();
         for chain in chains {
-            for member in &chain.members {
+            for member in chain.serving() {
                 let share = shares.entry(member.server).or_insert_with(|| Share {
                     address: member.address.clone(),
                     groups: Vec::new(),
@@ -130,7 +135,7 @@ impl Inner {
             share.groups
         });
         let failed: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
-        let all = chains.iter().map(|chain| (chain.group, chain.version));
-        all.filter(|row| !failed.contains(row)).collect()
+        let done = chains.iter().filter(|chain| !failed.contains(&(chain.group, chain.version)));
+        done.map(|chain| (chain.group, (chain.intact, chain.version))).collect()
     }
 }

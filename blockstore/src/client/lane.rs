@@ -144,9 +144,15 @@ impl Memory {
     }
 
     /// Forgets what a flush under `version` covered: what was issued up to `upto` and acknowledged
-    /// under that version. Returns the weight.
-    pub(super) fn flushed(&mut self, upto: u64, version: ChainVersion) -> u64 {
-        self.forget_if(|issue, _, ack| issue.0 <= upto && ack.version == version)
+    /// under that version, or under one since which the chain has lost nothing. Returns the weight.
+    pub(super) fn flushed(
+        &mut self,
+        upto: u64,
+        (intact, version): (ChainVersion, ChainVersion),
+    ) -> u64 {
+        self.forget_if(|issue, _, ack| {
+            issue.0 <= upto && intact <= ack.version && ack.version <= version
+        })
     }
 
     /// Forgets what a flagged write to the chunk at `offset` covered: what lies in that chunk and
@@ -187,8 +193,8 @@ impl Memory {
         self.kept.range(..=(upto, u32::MAX)).any(|(_, kept)| kept.ack.is_none())
     }
 
-    /// What a chain of `version` may have lost: the newest bytes of everything acknowledged under
-    /// an older one; disjoint. What a later mutation changed, or is about to change, is not in it.
+    /// What a chain that is intact since `version` may have lost: the newest bytes of everything
+    /// acknowledged under an older one; disjoint. What a later mutation changed, or is about to change, is not in it.
     pub(super) fn lost(&self, version: ChainVersion) -> Vec<(Issue, Part)> {
         let (mut lost, mut newer) = (Vec::new(), Ranges::default());
         for ((issue, _), kept) in self.kept.iter().rev() {
@@ -211,7 +217,8 @@ impl Memory {
     }
 
     /// Puts what was written again, and the version that acknowledged it, in the place of what was
-    /// acknowledged before `version`. Returns the weight before and after.
+    /// acknowledged before `version`, since which the chain is intact. Returns the weight before and
+    /// after.
     pub(super) fn rewritten(
         &mut self,
         version: ChainVersion,
@@ -334,8 +341,8 @@ mod tests {
         let (three, _) = memory.issue(bytes(1024, 512, 1));
         memory.ack(two, NEW);
         memory.ack(three, OLD);
-        assert_eq!(memory.flushed(upto, OLD), 512);
-        assert_eq!(memory.flushed(upto, NEW), 512);
+        assert_eq!(memory.flushed(upto, (OLD, OLD)), 512);
+        assert_eq!(memory.flushed(upto, (NEW, NEW)), 512);
         assert_eq!(memory.unflushed(), Some(three.0));
     }
 
@@ -385,7 +392,7 @@ mod tests {
         assert_eq!(memory.rewritten(NEW, again), (1536, 1024));
         assert!(memory.lost(NEW).is_empty());
         assert_eq!(memory.lost(ChainVersion(3)).len(), 2);
-        assert_eq!(memory.flushed(two.0, NEW), 1024);
+        assert_eq!(memory.flushed(two.0, (OLD, NEW)), 1024);
     }
 
     proptest! {

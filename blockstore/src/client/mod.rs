@@ -299,7 +299,11 @@ impl Inner {
         };
         let down: Vec<String> = servers
             .iter()
-            .filter(|info| matches!(info.state, ServerState::Down | ServerState::Expected))
+            .filter(|info| {
+                let silent = ServerState::Suspect;
+                matches!(info.state, ServerState::Down | ServerState::Expected)
+                    || info.state == silent
+            })
             .filter(|info| concerns(info.server))
             .map(|info| info.server.to_string())
             .collect();

@@ -4,17 +4,21 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use world::Time;
 
 use super::{Inner, count, driven::Driven};
 use crate::{
     error::Error,
     link::{Chain, Member},
     message::{Freshness, Refusal, Reply, Request, page_sums},
-    place::Group,
+    place::{Group, ServerId},
 };
 
 /// The longest that the first member is waited for; each round waits twice as long.
 const ATTEMPT: Duration = Duration::from_secs(1);
+/// A member that has not answered for so long is not waited for alone any more.
+const HEDGE: Duration = Duration::from_millis(40);
 /// How long a server that did not answer is asked last.
 const SHUN: Duration = Duration::from_secs(2);
 /// Neighbouring bytes are read from one member, so that its read-ahead is of use.
@@ -50,8 +54,26 @@ impl Inner {
             let chain = self.ready(lane).await?;
             let (mut damaged, mut at) = (0, offset);
             let members = self.in_order(&chain, offset);
-            for member in &members {
-                match self.ask(&chain, member, offset, length, round).await {
+            let mut next = members.iter();
+            let mut asked = FuturesUnordered::new();
+            let ask =
+                |member: &Member| self.ask_one(&chain, member.clone(), (offset, length), round);
+            loop {
+                if asked.is_empty() {
+                    match next.next() {
+                        Some(member) => asked.push(ask(member)),
+                        None => break,
+                    }
+                }
+                // Who is slow is not waited for alone.
+                let hedge =
+                    if next.len() == 0 { Time::NEVER } else { self.world.clock.now() + HEDGE };
+                let Ok(answer) = self.world.until(hedge, asked.next()).await else {
+                    asked.extend(next.next().map(ask));
+                    continue;
+                };
+                let Some((server, outcome)) = answer else { continue };
+                match outcome {
                     Outcome::Bytes(bytes) => {
                         lane.memory.lock().trouble = None;
                         return Ok(bytes);
@@ -59,9 +81,10 @@ impl Inner {
                     Outcome::Never(error) => return Err(error),
                     Outcome::Moved => break,
                     Outcome::Damaged(place) => (damaged, at) = (damaged + 1, place),
-                    Outcome::Other => lane.memory.lock().trouble = Some(member.server),
+                    Outcome::Other => lane.memory.lock().trouble = Some(server),
                 }
             }
+            drop(asked);
             if damaged == members.len() && damaged > 0 {
                 return Err(Error::Damaged { offset: at });
             }
@@ -72,7 +95,7 @@ impl Inner {
 
     /// The members of a chain in the order in which they are asked.
     fn in_order(&self, chain: &Chain, offset: u64) -> Vec<Member> {
-        let mut members = chain.members.clone();
+        let mut members: Vec<Member> = chain.serving().cloned().collect();
         if !members.is_empty() {
             let spread = (offset / STRIPE).wrapping_add(self.writer.client) as usize;
             let count = members.len();
@@ -88,12 +111,21 @@ impl Inner {
         members
     }
 
+    async fn ask_one(
+        &self,
+        chain: &Chain,
+        member: Member,
+        range: (u64, u64),
+        round: u32,
+    ) -> (ServerId, Outcome) {
+        (member.server, self.ask(chain, &member, range, round).await)
+    }
+
     async fn ask(
         &self,
         chain: &Chain,
         member: &Member,
-        offset: u64,
-        length: u64,
+        (offset, length): (u64, u64),
         round: u32,
     ) -> Outcome {
         count(&self.counts.reads, 1);

@@ -236,19 +236,19 @@ impl Inner {
                 if memory.version >= chain.version {
                     return;
                 }
-                let lost = memory.lost(chain.version);
+                let lost = memory.lost(chain.intact);
                 if lost.is_empty() {
                     memory.version = chain.version;
                     return;
                 }
                 lost
             };
-            let version = chain.version;
+            let version = chain.intact;
             tracing::info!(
                 group = lane.group.0,
                 version = version.0,
                 pieces = lost.len(),
-                "a chain has a new version: writing again what no flush has covered"
+                "all members of a chain started anew: writing again what no flush has covered"
             );
             let again = lost.into_iter().map(|(issue, part)| async move {
                 let acked = self.write_again(lane, &part).await;

@@ -241,7 +241,10 @@ impl Committer {
         let old_patched = old.as_ref().map_or(0, |old| old.patched);
         let mut entry = Entry {
             slot: old.as_ref().and_then(|old| old.slot),
-            version: old.as_ref().map_or(dirty.version, |old| old.version.max(dirty.version)),
+            version: match &old {
+                Some(old) if !dirty.replaced => old.version.max(dirty.version),
+                _ => dirty.version,
+            },
             valid: base | changed,
             patched: old_patched & base,
             sums: old.as_ref().map_or([0; PAGES], |old| old.sums),

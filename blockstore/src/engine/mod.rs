@@ -257,6 +257,10 @@ impl Store for Engine {
         self.0.list(group, after, limit)
     }
 
+    fn version(&self, block: BlockId) -> Result<BlockVersion, StoreError> {
+        self.0.version(Key::of(block))
+    }
+
     fn fetch(&self, block: BlockId) -> Result<BlockContent, StoreError> {
         self.0.fetch(block)
     }

@@ -2,6 +2,8 @@
 //! Commits go on meanwhile: what they free is not reused while a read holds the gate, and a read
 //! that saw two states looks again.
 
+use std::collections::BTreeSet;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{
@@ -165,22 +167,24 @@ impl Inner {
         Ok(content)
     }
 
-    fn version(&self, key: Key) -> Result<BlockVersion, StoreError> {
+    pub(super) fn version(&self, key: Key) -> Result<BlockVersion, StoreError> {
         let memory = self.memory_version(key);
-        let row = index::entry(&self.db, key)?.map(|entry| entry.version);
-        Ok(row.map_or(memory.0, |row| row.max(memory.0).max(memory.1)))
+        Ok(memory.over(index::entry(&self.db, key)?.map(|entry| entry.version)))
     }
 
-    /// The version that memory knows of a block, and that of the latest sweep over it.
-    fn memory_version(&self, key: Key) -> (BlockVersion, BlockVersion) {
+    /// What memory knows of a block's version.
+    fn memory_version(&self, key: Key) -> Remembered {
         let state = self.state.lock();
-        let mut found = (BlockVersion::default(), BlockVersion::default());
-        for layer in [&state.current, &*state.committing] {
+        let mut found = Remembered::default();
+        // The older layer first: what was installed in the newer one hides it.
+        for layer in [&*state.committing, &state.current] {
             if let Some(dirty) = layer.blocks.get(&key) {
-                found.0 = found.0.max(dirty.version);
+                found.replaced |= dirty.replaced;
+                found.block =
+                    if dirty.replaced { dirty.version } else { found.block.max(dirty.version) };
             }
             for sweep in layer.sweeps.iter().filter(|sweep| sweep.covers(key) != 0) {
-                found.1 = found.1.max(sweep.version);
+                found.swept = found.swept.max(sweep.version);
             }
         }
         found
@@ -203,23 +207,49 @@ impl Inner {
                 .iter()
                 .flat_map(|layer| layer.blocks.range(from..=most))
                 .filter(|(key, _)| fresh(**key))
-                .map(|(key, dirty)| (*key, dirty.version))
-                .collect()
-        };
+                .map(|(key, _)| *key)
+                .collect::<BTreeSet<Key>>()
+        }
+        .into_iter()
+        .map(|key| (key, self.memory_version(key).block))
+        .collect();
         let mut count = 0;
         index::each_entry(&self.db, (from, most), |key, entry| {
             if fresh(key) {
-                let memory = self.memory_version(key);
-                rows.push((key, entry.version.max(memory.0).max(memory.1)));
+                rows.push((key, self.memory_version(key).over(Some(entry.version))));
                 count += 1;
             }
             count <= limit
         })?;
-        rows.sort_unstable_by_key(|(key, version)| (*key, std::cmp::Reverse(*version)));
+        // A row that was looked at later knows at least as much.
+        rows.sort_by_key(|(key, _)| *key);
+        rows.reverse();
         rows.dedup_by_key(|(key, _)| *key);
+        rows.reverse();
         let more = rows.len() > limit;
         rows.truncate(limit);
         Ok((rows.into_iter().map(|(key, version)| (key.id, version)).collect(), more))
+    }
+}
+
+/// What memory knows of a block's version.
+#[derive(Clone, Copy, Default)]
+struct Remembered {
+    block: BlockVersion,
+    /// The block was installed whole: the row does not count.
+    replaced: bool,
+    /// That of the latest sweep over it.
+    swept: BlockVersion,
+}
+
+impl Remembered {
+    /// The version, given that of the row.
+    fn over(self, row: Option<BlockVersion>) -> BlockVersion {
+        match row {
+            _ if self.replaced => self.block,
+            Some(row) => row.max(self.block).max(self.swept),
+            None => self.block,
+        }
     }
 }
 

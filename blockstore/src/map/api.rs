@@ -64,6 +64,16 @@ pub struct ServerInfo {
     pub groups: u32,
     /// Groups of its that do not serve, because their members are not equal yet.
     pub unequal: u32,
+    /// Groups that it is to keep and is still being brought.
+    pub missing: u32,
+    /// Bytes that it is known to lack of them.
+    pub owed: u64,
+    /// Bytes a second at which that became less lately.
+    pub pace: u64,
+    /// Its share of the replicas, relative to the others'.
+    pub weight: u32,
+    /// What it is likely to fail together with: a host or a rack.
+    pub domain: String,
 }
 
 /// What a block server is doing.
@@ -75,8 +85,30 @@ pub enum ServerState {
     Up,
     /// Some of its chains wait until their members are equal.
     Equalizing,
-    /// Its lease ran out: it is down or cut off.
+    /// It has not renewed its lease, and is about to be cut off.
+    Suspect,
+    /// It was cut off after its lease ran out.
     Down,
+    /// Its replicas are on their way to others.
+    Draining,
+}
+
+/// A change of the servers, by an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This server may join.
+    Add {
+        /// Its number.
+        server: ServerId,
+        /// Its share of the replicas, relative to the others'; not zero.
+        weight: u32,
+        /// What it is likely to fail together with; empty: nothing but itself.
+        domain: String,
+    },
+    /// Move all its replicas to other servers.
+    Drain(ServerId),
+    /// It is gone for good.
+    Remove(ServerId),
 }
 
 /// Why the map did not do what was asked.
@@ -97,6 +129,9 @@ pub enum MapError {
     /// A later start of the same server registered, or this one's lease was waited out.
     #[error("this start of block server {0} is over")]
     Superseded(ServerId),
+    /// The lease of this start was waited out: it must register again.
+    #[error("block server {0} was cut off when its lease had run out")]
+    Expired(ServerId),
     /// For good; says what to do.
     #[error("{0}")]
     Refused(String),
@@ -141,6 +176,9 @@ pub trait MapService: Send + Sync {
 
     /// Fences a session; answered once no server can act for it any more.
     async fn fence(&self, session: Fence, deadline: Time) -> Result<(), MapError>;
+
+    /// Changes the set of servers.
+    async fn change(&self, change: Change, deadline: Time) -> Result<(), MapError>;
 
     /// All servers.
     async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError>;

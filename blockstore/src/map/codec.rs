@@ -8,18 +8,18 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    api::{Chart, MapError, ServerInfo, ServerState},
-    machine::{Command, Map, Row, Server},
+    api::{Change, Chart, MapError, ServerInfo, ServerState},
+    machine::{Command, Map, Row, Seat, Server},
 };
 use crate::{
     disk::{Fence, Space},
-    link::{Chain, Granted, Heartbeat, Known, Member, News, Registration},
+    link::{Chain, Granted, Heartbeat, Known, Member, News, Past, Registration, Standing},
     pb,
     place::{ChainVersion, Group, GroupBits, Incarnation, ServerId, Volume},
 };
 
 /// The version of the checkpoint's and the commands' format, their first byte.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Bytes that are no message, or not one that this version understands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,7 +108,12 @@ pub(crate) fn registration(x: &Registration) -> pb::Registration {
         directory: uuid(x.directory),
         start: uuid(x.start),
         address: x.address.to_string(),
-        clean: x.clean,
+        past: match x.past {
+            Past::Clean => pb::registration::Past::Clean,
+            Past::Unbroken => pb::registration::Past::Unbroken,
+            Past::Lost => pb::registration::Past::Lost,
+        }
+        .into(),
         space: space(x.space),
     }
 }
@@ -119,7 +124,12 @@ pub(crate) fn from_registration(x: &pb::Registration) -> Result<Registration> {
         directory: from_uuid(x.directory),
         start: from_uuid(x.start),
         address: from_address(&x.address)?,
-        clean: x.clean,
+        past: match x.past() {
+            pb::registration::Past::Clean => Past::Clean,
+            pb::registration::Past::Unbroken => Past::Unbroken,
+            pb::registration::Past::Lost => Past::Lost,
+            pb::registration::Past::Unknown => return Err(Malformed::missing("what a server has")),
+        },
         space: from_space(x.space),
     })
 }
@@ -133,7 +143,23 @@ pub(crate) fn heartbeat(x: &Heartbeat) -> pb::Heartbeat {
         dirty: x.dirty_bytes,
         equal: versions(&x.equal),
         confirmed: x.confirmed,
+        ready: joined(&x.ready),
+        owed: x.owed.iter().map(|(id, bytes)| pb::Owed { server: id.0, bytes: *bytes }).collect(),
     }
+}
+
+fn joined(groups: &[(Group, ChainVersion, ServerId)]) -> Vec<pb::Joined> {
+    let joined = |(g, v, s): &(Group, ChainVersion, ServerId)| pb::Joined {
+        group: g.0,
+        version: v.0,
+        server: s.0,
+    };
+    groups.iter().map(joined).collect()
+}
+
+fn from_joined(groups: &[pb::Joined]) -> Vec<(Group, ChainVersion, ServerId)> {
+    let joined = |x: &pb::Joined| (Group(x.group), ChainVersion(x.version), ServerId(x.server));
+    groups.iter().map(joined).collect()
 }
 
 pub(crate) fn from_heartbeat(x: &pb::Heartbeat) -> Heartbeat {
@@ -145,31 +171,71 @@ pub(crate) fn from_heartbeat(x: &pb::Heartbeat) -> Heartbeat {
         dirty_bytes: x.dirty,
         equal: from_versions(&x.equal),
         confirmed: x.confirmed,
+        ready: from_joined(&x.ready),
+        owed: x.owed.iter().map(|owed| (ServerId(owed.server), owed.bytes)).collect(),
     }
 }
 
+fn standing(x: Standing) -> i32 {
+    match x {
+        Standing::Serving => pb::Standing::Serving,
+        Standing::Stale => pb::Standing::Stale,
+        Standing::Syncing => pb::Standing::Syncing,
+        Standing::Leaving => pb::Standing::Leaving,
+    }
+    .into()
+}
+
+fn from_standing(x: pb::Standing) -> Result<Standing> {
+    Ok(match x {
+        pb::Standing::Serving => Standing::Serving,
+        pb::Standing::Stale => Standing::Stale,
+        pb::Standing::Syncing => Standing::Syncing,
+        pb::Standing::Leaving => Standing::Leaving,
+        pb::Standing::Unknown => return Err(Malformed::missing("what a member has")),
+    })
+}
+
+fn member(x: &Member) -> pb::Member {
+    pb::Member {
+        server: x.server.0,
+        incarnation: x.incarnation.0,
+        address: x.address.to_string(),
+        standing: standing(x.standing),
+    }
+}
+
+fn from_member(x: &pb::Member) -> Result<Member> {
+    let standing = from_standing(x.standing())?;
+    Ok(Member {
+        server: ServerId(x.server),
+        incarnation: Incarnation(x.incarnation),
+        address: from_address(&x.address)?,
+        standing,
+    })
+}
+
 fn chain(x: &Chain) -> pb::Chain {
-    let members = x.members.iter().map(|member| pb::Member {
-        server: member.server.0,
-        incarnation: member.incarnation.0,
-        address: member.address.to_string(),
-    });
-    pb::Chain { group: x.group.0, version: x.version.0, members: members.collect(), equal: x.equal }
+    pb::Chain {
+        group: x.group.0,
+        version: x.version.0,
+        members: x.members.iter().map(member).collect(),
+        equal: x.equal,
+        intact: x.intact.0,
+        joiner: x.joiner.as_ref().map(member),
+        spare: x.spare.iter().map(|id| id.0).collect(),
+    }
 }
 
 fn from_chain(x: pb::Chain) -> Result<Chain> {
-    let member = |member: pb::Member| {
-        Ok(Member {
-            server: ServerId(member.server),
-            incarnation: Incarnation(member.incarnation),
-            address: from_address(&member.address)?,
-        })
-    };
     Ok(Chain {
         group: Group(x.group),
         version: ChainVersion(x.version),
-        members: x.members.into_iter().map(member).collect::<Result<_>>()?,
+        members: x.members.iter().map(from_member).collect::<Result<_>>()?,
         equal: x.equal,
+        intact: ChainVersion(x.intact),
+        joiner: x.joiner.as_ref().map(from_member).transpose()?,
+        spare: x.spare.into_iter().map(ServerId).collect(),
     })
 }
 
@@ -196,12 +262,12 @@ pub(crate) fn from_news(x: pb::News) -> Result<News> {
 }
 
 pub(crate) fn granted(x: &Granted) -> pb::Granted {
-    pb::Granted { lease: nanos(x.lease), news: Some(news(&x.news)) }
+    pb::Granted { lease: nanos(x.lease), news: Some(news(&x.news)), rate: x.rate }
 }
 
 pub(crate) fn from_granted(x: pb::Granted) -> Result<Granted> {
     let news = x.news.ok_or_else(|| Malformed::missing("the news of a lease"))?;
-    Ok(Granted { lease: Duration::from_nanos(x.lease), news: from_news(news)? })
+    Ok(Granted { lease: Duration::from_nanos(x.lease), news: from_news(news)?, rate: x.rate })
 }
 
 pub(crate) fn chart(x: &Chart) -> pb::Chart {
@@ -234,6 +300,8 @@ pub(crate) fn server_info(x: &ServerInfo) -> pb::ServerInfo {
         ServerState::Up => pb::server_info::State::Up,
         ServerState::Equalizing => pb::server_info::State::Equalizing,
         ServerState::Down => pb::server_info::State::Down,
+        ServerState::Suspect => pb::server_info::State::Suspect,
+        ServerState::Draining => pb::server_info::State::Draining,
     };
     pb::ServerInfo {
         server: x.server.0,
@@ -245,6 +313,11 @@ pub(crate) fn server_info(x: &ServerInfo) -> pb::ServerInfo {
         dirty: x.dirty_bytes,
         groups: x.groups,
         unequal: x.unequal,
+        missing: x.missing,
+        owed: x.owed,
+        pace: x.pace,
+        weight: x.weight,
+        domain: x.domain.clone(),
     }
 }
 
@@ -258,6 +331,8 @@ pub(crate) fn from_server_info(x: &pb::ServerInfo) -> Result<ServerInfo> {
             pb::server_info::State::Up => ServerState::Up,
             pb::server_info::State::Equalizing => ServerState::Equalizing,
             pb::server_info::State::Down => ServerState::Down,
+            pb::server_info::State::Suspect => ServerState::Suspect,
+            pb::server_info::State::Draining => ServerState::Draining,
             pb::server_info::State::Unknown => {
                 return Err(Malformed("a server is in no known state".to_owned()));
             }
@@ -267,6 +342,11 @@ pub(crate) fn from_server_info(x: &pb::ServerInfo) -> Result<ServerInfo> {
         dirty_bytes: x.dirty,
         groups: x.groups,
         unequal: x.unequal,
+        missing: x.missing,
+        owed: x.owed,
+        pace: x.pace,
+        weight: x.weight,
+        domain: x.domain.clone(),
     })
 }
 
@@ -283,6 +363,7 @@ pub(crate) fn failure(error: &MapError) -> pb::Failure {
         MapError::Superseded(server) => (Kind::Superseded, server.0, String::new()),
         MapError::Refused(text) => (Kind::Refused, 0, text.clone()),
         MapError::Stopped(text) => (Kind::Stopped, 0, text.clone()),
+        MapError::Expired(server) => (Kind::Expired, server.0, String::new()),
     };
     pb::Failure { kind: kind.into(), node, text }
 }
@@ -296,8 +377,40 @@ pub(crate) fn from_failure(x: pb::Failure) -> MapError {
         Kind::Superseded => MapError::Superseded(ServerId(x.node)),
         Kind::Refused => MapError::Refused(x.text),
         Kind::Stopped => MapError::Stopped(x.text),
+        Kind::Expired => MapError::Expired(ServerId(x.node)),
         Kind::Unknown => MapError::Stopped("an answer of a later version".to_owned()),
     }
+}
+
+pub(crate) fn change(x: &Change) -> pb::Change {
+    use pb::change::What;
+    let what = match x {
+        Change::Add { server, weight, domain } => {
+            What::Add(pb::Add { server: server.0, weight: *weight, domain: domain.clone() })
+        }
+        Change::Drain(server) => What::Drain(server.0),
+        Change::Remove(server) => What::Remove(server.0),
+    };
+    pb::Change { what: Some(what) }
+}
+
+pub(crate) fn from_change(x: pb::Change) -> Result<Change> {
+    use pb::change::What;
+    Ok(match x.what.ok_or_else(|| Malformed::missing("the change"))? {
+        What::Add(x) => {
+            Change::Add { server: ServerId(x.server), weight: x.weight, domain: x.domain }
+        }
+        What::Drain(server) => Change::Drain(ServerId(server)),
+        What::Remove(server) => Change::Remove(ServerId(server)),
+    })
+}
+
+fn start_of(server: ServerId, incarnation: Incarnation) -> pb::Expire {
+    pb::Expire { server: server.0, incarnation: incarnation.0 }
+}
+
+fn from_start(x: pb::Expire) -> (ServerId, Incarnation) {
+    (ServerId(x.server), Incarnation(x.incarnation))
 }
 
 pub(crate) fn encode_command(command: &Command) -> Bytes {
@@ -315,9 +428,15 @@ pub(crate) fn encode_command(command: &Command) -> Bytes {
             incarnation: incarnation.0,
             groups: versions(groups),
         }),
-        Command::Expire { server, incarnation } => {
-            What::Expire(pb::Expire { server: server.0, incarnation: incarnation.0 })
-        }
+        Command::Ready { server, incarnation, groups } => What::Ready(pb::Ready {
+            server: server.0,
+            incarnation: incarnation.0,
+            groups: joined(groups),
+        }),
+        Command::Expire { server, incarnation } => What::Expire(start_of(*server, *incarnation)),
+        Command::Forsake { server, incarnation } => What::Forsake(start_of(*server, *incarnation)),
+        Command::Replace { server, incarnation } => What::Replace(start_of(*server, *incarnation)),
+        Command::Change(x) => What::Change(change(x)),
         Command::Fence(session) => What::Fence(session.0),
     };
     versioned(&pb::Command { what: Some(what) })
@@ -339,9 +458,24 @@ pub(crate) fn decode_command(bytes: &[u8]) -> Result<Command> {
             incarnation: Incarnation(x.incarnation),
             groups: from_versions(&x.groups),
         },
+        What::Ready(x) => Command::Ready {
+            server: ServerId(x.server),
+            incarnation: Incarnation(x.incarnation),
+            groups: from_joined(&x.groups),
+        },
         What::Expire(x) => {
-            Command::Expire { server: ServerId(x.server), incarnation: Incarnation(x.incarnation) }
+            let (server, incarnation) = from_start(x);
+            Command::Expire { server, incarnation }
         }
+        What::Forsake(x) => {
+            let (server, incarnation) = from_start(x);
+            Command::Forsake { server, incarnation }
+        }
+        What::Replace(x) => {
+            let (server, incarnation) = from_start(x);
+            Command::Replace { server, incarnation }
+        }
+        What::Change(x) => Command::Change(from_change(x)?),
         What::Fence(session) => Command::Fence(Fence(session)),
     })
 }
@@ -373,14 +507,24 @@ pub(crate) fn encode_map(map: &Map) -> Bytes {
         directory: uuid(x.directory),
         start: uuid(x.start),
         space: space(x.space),
+        weight: x.weight,
+        domain: x.domain.clone(),
+        draining: x.draining,
+    };
+    let seat = |x: &Seat| pb::Seat {
+        server: x.server.0,
+        standing: standing(x.standing),
+        leaving: x.leaving,
     };
     let row = |x: &Row| pb::Row {
         version: x.version.0,
-        chain: x.chain.iter().map(|id| id.0).collect(),
+        chain: x.chain.iter().map(seat).collect(),
+        spare: x.spare.iter().map(|id| id.0).collect(),
+        former: x.former.iter().map(|id| id.0).collect(),
         changed: x.changed,
         equal: x.equal,
-        tainted: x.tainted,
         clean: x.clean.iter().map(|id| id.0).collect(),
+        intact: x.intact.0,
     };
     let volume = |(id, name): (&Volume, &String)| pb::Volume { volume: id.0, name: name.clone() };
     versioned(&pb::Checkpoint {
@@ -407,16 +551,27 @@ pub(crate) fn decode_map(bytes: &[u8]) -> Result<Map> {
                 directory: from_uuid(x.directory),
                 start: from_uuid(x.start),
                 space: from_space(x.space),
+                weight: x.weight,
+                domain: x.domain,
+                draining: x.draining,
             },
         ))
     };
-    let row = |x: pb::Row| Row {
-        version: ChainVersion(x.version),
-        chain: x.chain.into_iter().map(ServerId).collect(),
-        changed: x.changed,
-        equal: x.equal,
-        tainted: x.tainted,
-        clean: x.clean.into_iter().map(ServerId).collect(),
+    let seat = |x: pb::Seat| {
+        let standing = from_standing(x.standing())?;
+        Ok(Seat { server: ServerId(x.server), standing, leaving: x.leaving })
+    };
+    let row = |x: pb::Row| {
+        Ok(Row {
+            version: ChainVersion(x.version),
+            chain: x.chain.into_iter().map(seat).collect::<Result<_>>()?,
+            spare: x.spare.into_iter().map(ServerId).collect(),
+            former: x.former.into_iter().map(ServerId).collect(),
+            changed: x.changed,
+            equal: x.equal,
+            clean: x.clean.into_iter().map(ServerId).collect(),
+            intact: ChainVersion(x.intact),
+        })
     };
     let bits = from_bits(x.bits)?;
     let cluster = x.cluster.map(|id| from_uuid(Some(id)));
@@ -429,7 +584,7 @@ pub(crate) fn decode_map(bytes: &[u8]) -> Result<Map> {
         replication: u8::try_from(x.replication).map_err(|e| Malformed(e.to_string()))?,
         version: x.version,
         servers: x.servers.into_iter().map(server).collect::<Result<_>>()?,
-        rows: x.rows.into_iter().map(row).collect(),
+        rows: x.rows.into_iter().map(row).collect::<Result<_>>()?,
         fenced: x.fenced.into_iter().map(Fence).collect(),
         volumes: x.volumes.into_iter().map(|x| (Volume(x.volume), x.name)).collect(),
     })

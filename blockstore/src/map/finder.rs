@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use world::{Time, World};
 
-use super::api::{Chart, MapError, MapService, ServerInfo};
+use super::api::{Change, Chart, MapError, MapService, ServerInfo};
 use crate::{
     disk::Fence,
     link::{Granted, Heartbeat, Known, LinkError, MapLink, News, Registration},
@@ -68,9 +68,9 @@ impl MapClient {
                     self.leader.store(place, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Ok(Err(error @ (MapError::Superseded(_) | MapError::Refused(_)))) => {
-                    return Err(error);
-                }
+                Ok(Err(
+                    error @ (MapError::Superseded(_) | MapError::Expired(_) | MapError::Refused(_)),
+                )) => return Err(error),
                 Ok(Err(error)) => error,
                 Err(_) => MapError::Deadline,
             };
@@ -116,6 +116,18 @@ impl MapClient {
             .await
     }
 
+    /// Changes the set of servers. What is to be moved because of it moves afterwards.
+    ///
+    /// # Errors
+    /// When no leader answered, or the change cannot be: [`MapError::Refused`] says why.
+    pub async fn change(&self, change: Change, deadline: Time) -> Result<(), MapError> {
+        self.find(deadline, PATIENCE, |peer, limit| {
+            let change = change.clone();
+            async move { peer.change(change, limit).await }
+        })
+        .await
+    }
+
     /// All block servers.
     ///
     /// # Errors
@@ -128,6 +140,7 @@ impl MapClient {
 fn link_error(error: MapError) -> LinkError {
     match error {
         MapError::Superseded(server) => LinkError::Superseded(server),
+        MapError::Expired(server) => LinkError::Expired(server),
         MapError::Refused(text) => LinkError::Refused(text),
         other => LinkError::Unreachable(other.to_string()),
     }

@@ -1,19 +1,29 @@
 //! The volume map itself, as a state machine: servers, groups, chains, fences. Deterministic and
 //! without time; who has a lease is known only to the leader's service around it.
+//!
+//! The rules of chains are in `rows` (after chain replication, OSDI'04, and GFS's chunk versions,
+//! SOSP'03 section 4.5), where replicas go is in `placement`.
+
+mod placement;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use world::Address;
 
-use super::api::{Chart, MapError};
+use super::api::{Change, Chart, MapError};
 use crate::{
     disk::{Fence, Space},
-    link::{Chain, Known, Member, News, Registration},
+    link::{Known, News, Past, Registration},
     place::{ChainVersion, Group, GroupBits, Incarnation, ServerId, Volume},
 };
 
+pub(crate) use rows::{Row, Seat};
+
 /// The volume that every cluster has.
 pub const MAIN: Volume = Volume(1);
+/// The weight of the servers that a cluster is made with.
+const WEIGHT: u32 = 100;
 
 /// A change of the map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +32,7 @@ pub(crate) enum Command {
     Format {
         /// The cluster.
         cluster: u128,
-        /// Its servers; fixed.
+        /// Its first servers.
         servers: BTreeSet<ServerId>,
         /// Copies of each group.
         replication: u8,
@@ -33,8 +43,21 @@ pub(crate) enum Command {
     Register(Registration),
     /// The head of these chains made their members equal.
     Equal { server: ServerId, incarnation: Incarnation, groups: Vec<(Group, ChainVersion)> },
+    /// The head of these chains has brought their joiners all but the last changes.
+    Ready {
+        server: ServerId,
+        incarnation: Incarnation,
+        groups: Vec<(Group, ChainVersion, ServerId)>,
+    },
     /// The lease of this start was waited out: it is cut off.
     Expire { server: ServerId, incarnation: Incarnation },
+    /// It was waited for long enough: chains go on without it though only members are left that
+    /// started anew.
+    Forsake { server: ServerId, incarnation: Incarnation },
+    /// It was down for long: others take its replicas.
+    Replace { server: ServerId, incarnation: Incarnation },
+    /// An operator's.
+    Change(Change),
     /// This session changes nothing any more.
     Fence(Fence),
 }
@@ -51,21 +74,9 @@ pub(crate) struct Server {
     pub(crate) start: u128,
     /// At its latest start.
     pub(crate) space: Space,
-}
-
-/// A group.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(crate) struct Row {
-    pub(crate) version: ChainVersion,
-    pub(crate) chain: Vec<ServerId>,
-    /// The version of the map in which this row changed last.
-    pub(crate) changed: u64,
-    /// Its members are equal and may serve.
-    pub(crate) equal: bool,
-    /// A member came back without all it acknowledged; only a head's report ends this.
-    pub(crate) tainted: bool,
-    /// Members that came back clean since the members were last equal.
-    pub(crate) clean: BTreeSet<ServerId>,
+    pub(crate) weight: u32,
+    pub(crate) domain: String,
+    pub(crate) draining: bool,
 }
 
 /// The volume map.
@@ -103,9 +114,21 @@ impl Map {
             Command::Format { .. } => Ok(self.version),
             Command::Register(registration) => self.register(registration),
             Command::Equal { server, incarnation, groups } => {
-                self.equal(server, incarnation, &groups)
+                self.current(server, incarnation)?;
+                Ok(self.equal(server, &groups))
+            }
+            Command::Ready { server, incarnation, groups } => {
+                self.current(server, incarnation)?;
+                Ok(self.ready(server, &groups))
             }
             Command::Expire { server, incarnation } => Ok(self.expire(server, incarnation)),
+            Command::Forsake { server, incarnation } => Ok(self.forsake(server, incarnation)),
+            Command::Replace { server, incarnation } => Ok(self.replace(server, incarnation)),
+            Command::Change(Change::Add { server, weight, domain }) => {
+                self.add(server, weight, domain)
+            }
+            Command::Change(Change::Drain(server)) => self.drain(server),
+            Command::Change(Change::Remove(server)) => self.remove(server),
             Command::Fence(session) => Ok(self.fence(session)),
         }
     }
@@ -122,26 +145,19 @@ impl Map {
             Some(_) => return Err(MapError::Refused("the map is another cluster's".to_owned())),
             None => {}
         }
-        if servers.is_empty() || replication == 0 || bits.0 > 24 {
+        if servers.is_empty() || !(1..=5).contains(&replication) || bits.0 > 24 {
             return Err(MapError::Refused(
-                "a cluster needs servers, copies and at most 2^24 groups".to_owned(),
+                "a cluster needs servers, one to five copies and at most 2^24 groups".to_owned(),
             ));
         }
-        let order: Vec<ServerId> = servers.iter().copied().collect();
-        let copies = usize::from(replication).min(order.len());
         self.cluster = Some(cluster);
         self.bits = bits.0;
-        self.replication = copies as u8;
+        self.replication = replication.min(u8::try_from(servers.len()).unwrap_or(u8::MAX));
         self.version = 1;
-        self.servers = order.iter().map(|server| (*server, Server::default())).collect();
-        self.rows = (0..bits.groups() as usize)
-            .map(|group| Row {
-                version: ChainVersion(1),
-                chain: (0..copies).map(|i| order[(group + i) % order.len()]).collect(),
-                changed: 1,
-                ..Row::default()
-            })
-            .collect();
+        let server = || Server { weight: WEIGHT, ..Server::default() };
+        self.servers = servers.iter().map(|id| (*id, server())).collect();
+        self.rows = (0..bits.groups()).map(|_| Row::default()).collect();
+        self.place_first();
         self.volumes = BTreeMap::from([(MAIN, "main".to_owned())]);
         Ok(self.version)
     }
@@ -149,7 +165,7 @@ impl Map {
     fn register(&mut self, new: Registration) -> Result<u64, MapError> {
         let Some(server) = self.servers.get_mut(&new.server) else {
             return Err(MapError::Refused(format!(
-                "block server {} does not belong to this cluster; give it a number of the config",
+                "block server {0} does not belong to this cluster; let it in with `plumeria server add CLUSTER {0}`",
                 new.server
             )));
         };
@@ -162,7 +178,7 @@ impl Map {
         if server.start == new.start && server.incarnation.0 > 0 {
             return match server.up {
                 true => Ok(server.incarnation.0),
-                false => Err(MapError::Superseded(new.server)),
+                false => Err(MapError::Expired(new.server)),
             };
         }
         server.incarnation.0 += 1;
@@ -173,59 +189,75 @@ impl Map {
         server.space = new.space;
         let incarnation = server.incarnation.0;
         self.version += 1;
-        for row in self.rows.iter_mut().filter(|row| row.chain.contains(&new.server)) {
-            row.version.0 += 1;
-            row.changed = self.version;
-            row.equal = false;
-            if new.clean {
-                row.clean.insert(new.server);
-            } else {
-                row.tainted = true;
-            }
-            if !row.tainted && row.chain.iter().all(|member| row.clean.contains(member)) {
-                row.be_equal();
-            }
-        }
+        // Between clean stops of some members the chain may have served with the others; only members
+        // that never held anything are known to be equal.
+        let fresh = new.past == Past::Clean && incarnation == 1;
+        self.start(new.server, new.past, fresh);
+        self.place();
         Ok(incarnation)
     }
 
-    fn equal(
-        &mut self,
-        server: ServerId,
-        incarnation: Incarnation,
-        groups: &[(Group, ChainVersion)],
-    ) -> Result<u64, MapError> {
-        if !self.is_current(server, incarnation) {
-            return Err(MapError::Superseded(server));
+    fn add(&mut self, id: ServerId, weight: u32, domain: String) -> Result<u64, MapError> {
+        if id.0 == 0 || weight == 0 || domain.len() > 255 {
+            return Err(MapError::Refused(
+                "a block server has a number and a weight above zero".to_owned(),
+            ));
         }
-        let next = self.version + 1;
-        for (group, version) in groups {
-            let Some(row) = self.rows.get_mut(group.0 as usize) else { continue };
-            let heads = row.chain.first() == Some(&server);
-            if heads && row.version == *version && !row.equal {
-                row.be_equal();
-                row.changed = next;
-                self.version = next;
-            }
+        let server = self.servers.entry(id).or_default();
+        if server.weight != 0 && server.draining {
+            return Err(MapError::Refused(format!(
+                "block server {id} is being drained; wait until it can be removed"
+            )));
+        }
+        server.weight = weight;
+        server.domain = domain;
+        self.version += 1;
+        self.place();
+        Ok(self.version)
+    }
+
+    fn drain(&mut self, id: ServerId) -> Result<u64, MapError> {
+        if !self.servers.contains_key(&id) {
+            return Err(MapError::Refused(format!("there is no block server {id}")));
+        }
+        let left = self.servers.iter().filter(|(other, row)| **other != id && row.takes()).count();
+        if left < usize::from(self.replication) {
+            return Err(MapError::Refused(format!(
+                "without block server {id} only {left} servers are up for {} copies; add one first",
+                self.replication
+            )));
+        }
+        if let Some(server) = self.servers.get_mut(&id)
+            && !server.draining
+        {
+            server.draining = true;
+            self.version += 1;
+            self.leave(id);
+            self.place();
         }
         Ok(self.version)
     }
 
-    fn expire(&mut self, server: ServerId, incarnation: Incarnation) -> u64 {
-        if !self.is_current(server, incarnation) {
-            return self.version;
+    fn remove(&mut self, id: ServerId) -> Result<u64, MapError> {
+        let Some(server) = self.servers.get(&id) else { return Ok(self.version) };
+        let chains = self.rows.iter().filter(|row| row.seat(id).is_some()).count();
+        if server.up && chains > 0 {
+            return Err(MapError::Refused(format!(
+                "block server {id} is up and keeps {chains} groups; drain it first: `plumeria server drain`"
+            )));
         }
-        if let Some(row) = self.servers.get_mut(&server) {
-            row.up = false;
+        let only = self.rows.iter().filter(|row| row.needs(id, &self.servers)).count();
+        if only > 0 {
+            return Err(MapError::Refused(format!(
+                "block server {id} has the only copy of {only} groups; start it again"
+            )));
         }
+        self.servers.remove(&id);
         self.version += 1;
-        for row in self.rows.iter_mut().filter(|row| row.chain.contains(&server)) {
-            row.version.0 += 1;
-            row.changed = self.version;
-            row.equal = false;
-            row.tainted = true;
-        }
-        self.version
+        self.unseat(id);
+        self.forget(id);
+        self.place();
+        Ok(self.version)
     }
 
     fn fence(&mut self, session: Fence) -> u64 {
@@ -238,7 +270,21 @@ impl Map {
 
     /// Whether this start of the server is the one that may serve.
     pub(crate) fn is_current(&self, server: ServerId, incarnation: Incarnation) -> bool {
-        self.servers.get(&server).is_some_and(|row| row.up && row.incarnation == incarnation)
+        self.current(server, incarnation).is_ok()
+    }
+
+    /// The same, with the reason why not.
+    pub(crate) fn current(
+        &self,
+        server: ServerId,
+        incarnation: Incarnation,
+    ) -> Result<(), MapError> {
+        match self.servers.get(&server) {
+            Some(row) if row.incarnation == incarnation && row.up => Ok(()),
+            Some(row) if row.incarnation == incarnation => Err(MapError::Expired(server)),
+            Some(_) => Err(MapError::Superseded(server)),
+            None => Err(MapError::Refused(format!("block server {server} was removed"))),
+        }
     }
 
     /// What a server that knows all of this knows.
@@ -246,26 +292,11 @@ impl Map {
         Known { map: self.version, fences: self.fenced.len() as u64 }
     }
 
-    /// A row as servers and clients see it; `None` while a member never registered.
-    fn chain(&self, group: u32, row: &Row) -> Option<Chain> {
-        let members = row.chain.iter().map(|id| {
-            let server = self.servers.get(id)?;
-            let address = server.address.clone()?;
-            Some(Member { server: *id, incarnation: server.incarnation, address })
-        });
-        Some(Chain {
-            group: Group(group),
-            version: row.version,
-            members: members.collect::<Option<_>>()?,
-            equal: row.equal,
-        })
-    }
-
     /// What a server has not heard yet. A chain is news only once all its members registered.
     pub(crate) fn news(&self, server: ServerId, known: Known) -> News {
-        let chains = (0_u32..).zip(&self.rows).filter(|(_, row)| {
-            row.chain.contains(&server) && (known.map == 0 || row.changed > known.map)
-        });
+        let chains = (0_u32..)
+            .zip(&self.rows)
+            .filter(|(_, row)| row.concerns(server) && (known.map == 0 || row.changed > known.map));
         let from = usize::try_from(known.fences).unwrap_or(usize::MAX).min(self.fenced.len());
         News {
             known: self.known(),
@@ -288,10 +319,9 @@ impl Map {
     }
 }
 
-impl Row {
-    fn be_equal(&mut self) {
-        self.equal = true;
-        self.tainted = false;
-        self.clean.clear();
+impl Server {
+    /// Whether new replicas may go there.
+    pub(crate) fn takes(&self) -> bool {
+        self.up && !self.draining
     }
 }

@@ -4,18 +4,20 @@
 //! It is never on the data path and knows no block.
 
 mod api;
+mod care;
 mod codec;
 mod finder;
 mod log;
-mod machine;
+pub(crate) mod machine;
 mod service;
+
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::wire::{MapRpc, MapWire};
-pub use api::{Chart, MapError, MapService, ServerInfo, ServerState};
+pub use api::{Change, Chart, MapError, MapService, ServerInfo, ServerState};
 pub use finder::MapClient;
 pub use machine::{MAIN, Map};
 pub use service::{MapConfig, MapServer};

@@ -19,7 +19,8 @@ use tokio::sync::watch;
 use world::{Time, World};
 
 use super::{
-    api::{Chart, MapError, MapService, ServerInfo, ServerState},
+    api::{Change, Chart, MapError, MapService, ServerInfo, ServerState},
+    care::{self, Acting, Down, Owed},
     codec,
     log::{Log, Replicated, Solo},
     machine::{Command, Map},
@@ -43,9 +44,17 @@ pub struct MapConfig {
     pub bits: GroupBits,
     /// How long a block server may act without a renewal: see [`MapConfig::lease_for`].
     pub lease: Duration,
+    /// How long a server may be down before others take its replicas.
+    pub replace: Duration,
+    /// Bytes a second that each server may send to repair others; zero: no limit.
+    pub rate: u64,
 }
 
 impl MapConfig {
+    /// How long a server may be down before others take its replicas, unless told otherwise: a
+    /// restart of its machine is no reason to copy a disk.
+    pub const REPLACE: Duration = Duration::from_secs(600);
+
     /// The lease of block servers where sessions have leases of `session`.
     #[must_use]
     pub fn lease_for(session: Duration) -> Duration {
@@ -67,10 +76,13 @@ pub struct MapServer {
 #[derive(Default)]
 struct Leases {
     term: u64,
+    since: Time,
     servers: BTreeMap<ServerId, Lease>,
     /// Fences that somebody waits for, by number, and when this leader first heard of them: who
     /// asks again does not wait for a silent server anew.
     fences: BTreeMap<u64, Time>,
+    down: Down,
+    owed: Owed,
 }
 
 /// A server, as it last spoke to this leader.
@@ -82,6 +94,8 @@ struct Lease {
     confirmed: u64,
     space: Space,
     dirty: u64,
+    /// It has spoken to this leader.
+    heard: bool,
     /// This start gets no lease any more: it is being cut off.
     cut: bool,
 }
@@ -96,13 +110,65 @@ impl MapServer {
     /// The service of the map that `host` replicates. As the first leader it makes the map.
     #[must_use]
     pub fn open(world: &World, host: Host<Map>, config: MapConfig) -> Arc<Self> {
-        Self::new(world, Arc::new(Replicated(host)), config)
+        let map = Self::new(world, Arc::new(Replicated(host)), config);
+        care::spawn(world, &map);
+        map
     }
 
     /// A map that is neither replicated nor on disk, for tests of clients and block servers.
     #[must_use]
     pub fn solo(world: &World, config: MapConfig) -> Arc<Self> {
-        Self::new(world, Arc::new(Solo::new()), config)
+        let map = Self::new(world, Arc::new(Solo::new()), config);
+        care::spawn(world, &map);
+        map
+    }
+
+    pub(super) fn lease(&self) -> Duration {
+        self.config.lease
+    }
+
+    /// As the leader, does what is due about servers that do not speak.
+    pub(super) async fn look_after(&self) -> Result<(), MapError> {
+        let deadline = self.world.clock.now() + self.config.lease;
+        self.lead(deadline).await?;
+        for command in self.due() {
+            care::tell(&command);
+            self.propose(&command, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// What is due; those that are to be cut off get no lease any more.
+    fn due(&self) -> Vec<Command> {
+        let now = self.world.clock.now();
+        let (lease, replace) = (self.config.lease, self.config.replace);
+        let acting = self.acting();
+        let mut leases = self.leases.lock();
+        let acting: Vec<Acting> = acting
+            .into_iter()
+            .map(|(server, incarnation)| {
+                let Lease { until, heard, .. } = *leases.of(server, incarnation, now + lease);
+                Acting { server, incarnation, until, heard }
+            })
+            .collect();
+        let (since, mut down) = (leases.since, std::mem::take(&mut leases.down));
+        let due =
+            self.look(|map| care::due(map, &acting, &mut down, (now, since), (lease, replace)));
+        leases.down = down;
+        for command in &due {
+            if let Command::Expire { server, incarnation } = command {
+                leases.of(*server, *incarnation, now + lease).cut = true;
+            }
+        }
+        due
+    }
+
+    /// The starts that may act.
+    fn acting(&self) -> Vec<(ServerId, Incarnation)> {
+        self.look(|map| {
+            let acting = map.servers.iter().filter(|(_, row)| row.up);
+            acting.map(|(id, row)| (*id, row.incarnation)).collect()
+        })
     }
 
     /// Checks that this is the leader; notes when it became so. Makes the map if there is none.
@@ -111,7 +177,7 @@ impl MapServer {
         {
             let mut leases = self.leases.lock();
             if leases.term != term {
-                *leases = Leases { term, ..Leases::default() };
+                *leases = Leases { term, since: self.world.clock.now(), ..Leases::default() };
             }
         }
         if self.look(|map| map.cluster) == Some(self.config.cluster) {
@@ -171,10 +237,7 @@ impl MapServer {
     }
 
     fn check(&self, server: ServerId, incarnation: Incarnation) -> Result<(), MapError> {
-        match self.look(|map| map.is_current(server, incarnation)) {
-            true => Ok(()),
-            false => Err(MapError::Superseded(server)),
-        }
+        self.look(|map| map.current(server, incarnation))
     }
 
     /// Changes what is remembered of a start that is not over, and wakes those who wait for it.
@@ -189,9 +252,13 @@ impl MapServer {
             let mut leases = self.leases.lock();
             let lease = leases.of(server, incarnation, self.world.clock.now() + self.config.lease);
             // A server that is being cut off gets no lease, or the fence would not hold it.
-            if lease.cut || lease.incarnation != incarnation {
+            if lease.cut {
+                return Err(MapError::Expired(server));
+            }
+            if lease.incarnation != incarnation {
                 return Err(MapError::Superseded(server));
             }
+            lease.heard = true;
             note(lease);
         }
         self.said.send_modify(|said| *said += 1);
@@ -206,6 +273,19 @@ impl MapServer {
         self.look(|map| equal.iter().copied().filter(|(g, v)| news(map, *g, *v)).collect())
     }
 
+    /// The joiners that the machine does not know to be ready yet.
+    fn unknown_ready(
+        &self,
+        ready: &[(Group, ChainVersion, ServerId)],
+    ) -> Vec<(Group, ChainVersion, ServerId)> {
+        let news = |map: &Map, (group, version, joiner): (Group, ChainVersion, ServerId)| {
+            map.rows.get(group.0 as usize).is_some_and(|row| {
+                row.version == version && row.equal && row.spare.contains(&joiner)
+            })
+        };
+        self.look(|map| ready.iter().copied().filter(|row| news(map, *row)).collect())
+    }
+
     /// What a fence waits for: `None` once every server that may act has confirmed it; else who
     /// can be given up now, and when to look again. With `cut`, those get no lease any more.
     fn pending(
@@ -214,10 +294,7 @@ impl MapServer {
         cut: bool,
     ) -> Option<(Vec<(ServerId, Incarnation)>, Time)> {
         let now = self.world.clock.now();
-        let acting: Vec<(ServerId, Incarnation)> = self.look(|map| {
-            let acting = map.servers.iter().filter(|(_, row)| row.up);
-            acting.map(|(id, row)| (*id, row.incarnation)).collect()
-        });
+        let acting = self.acting();
         let mut leases = self.leases.lock();
         let (mut over, mut next, mut all) = (Vec::new(), Time::NEVER, true);
         for (server, incarnation) in acting {
@@ -285,7 +362,14 @@ impl MapService for MapServer {
             let (server, incarnation) = (beat.server, beat.incarnation);
             self.propose(&Command::Equal { server, incarnation, groups }, deadline).await?;
         }
-        let until = self.world.clock.now() + self.config.lease;
+        let groups = self.unknown_ready(&beat.ready);
+        if !groups.is_empty() {
+            let (server, incarnation) = (beat.server, beat.incarnation);
+            self.propose(&Command::Ready { server, incarnation, groups }, deadline).await?;
+        }
+        let now = self.world.clock.now();
+        let until = now + self.config.lease;
+        self.leases.lock().owed.note(beat.server, beat.owed, now);
         self.note(beat.server, beat.incarnation, |lease| {
             lease.until = until;
             lease.known = beat.known;
@@ -295,7 +379,7 @@ impl MapService for MapServer {
         })?;
         // Looked at after the lease was noted: whoever gets a lease gets every fence before it.
         let news = self.look(|map| map.news(beat.server, beat.known));
-        Ok(Granted { lease: self.config.lease, news })
+        Ok(Granted { lease: self.config.lease, news, rate: self.config.rate })
     }
 
     async fn news(
@@ -369,35 +453,52 @@ impl MapService for MapServer {
         Ok(())
     }
 
+    async fn change(&self, change: Change, deadline: Time) -> Result<(), MapError> {
+        self.lead(deadline).await?;
+        tracing::info!(?change, "an operator changes the block servers");
+        self.propose(&Command::Change(change), deadline).await.map(drop)
+    }
+
     async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError> {
         self.lead(deadline).await?;
         let now = self.world.clock.now();
         let leases = self.leases.lock();
-        Ok(self.look(|map| {
-            let info = |(id, row): (&ServerId, &super::machine::Server)| {
-                let lease =
-                    leases.servers.get(id).filter(|lease| lease.incarnation == row.incarnation);
-                let left = lease.map_or(Duration::ZERO, |lease| lease.until.since(now));
-                let keeps = || map.rows.iter().filter(|group| group.chain.contains(id));
-                let unequal = keeps().filter(|group| !group.equal).count() as u32;
-                ServerInfo {
-                    server: *id,
-                    address: row.address.clone(),
-                    incarnation: row.incarnation,
-                    state: match row.address {
-                        None => ServerState::Expected,
-                        Some(_) if !row.up || left.is_zero() => ServerState::Down,
-                        Some(_) if unequal > 0 => ServerState::Equalizing,
-                        Some(_) => ServerState::Up,
-                    },
-                    lease_left: left,
-                    space: lease.map_or(row.space, |lease| lease.space),
-                    dirty_bytes: lease.map_or(0, |lease| lease.dirty),
-                    groups: keeps().count() as u32,
-                    unequal,
-                }
-            };
-            map.servers.iter().map(info).collect()
-        }))
+        Ok(self
+            .look(|map| map.servers.keys().filter_map(|id| leases.info(map, *id, now)).collect()))
+    }
+}
+
+impl Leases {
+    /// A server, for people.
+    fn info(&self, map: &Map, server: ServerId, now: Time) -> Option<ServerInfo> {
+        let row = map.servers.get(&server)?;
+        let lease = self.servers.get(&server).filter(|lease| lease.incarnation == row.incarnation);
+        let left = lease.map_or(Duration::ZERO, |lease| lease.until.since(now));
+        let keeps = || map.rows.iter().filter(|group| group.seat(server).is_some());
+        let unequal = keeps().filter(|group| !group.equal).count() as u32;
+        let missing = map.rows.iter().filter(|group| group.spare.contains(&server)).count() as u32;
+        Some(ServerInfo {
+            server,
+            address: row.address.clone(),
+            incarnation: row.incarnation,
+            state: match row.address {
+                None => ServerState::Expected,
+                Some(_) if !row.up => ServerState::Down,
+                Some(_) if left.is_zero() => ServerState::Suspect,
+                Some(_) if row.draining => ServerState::Draining,
+                Some(_) if unequal > 0 => ServerState::Equalizing,
+                Some(_) => ServerState::Up,
+            },
+            lease_left: left,
+            space: lease.map_or(row.space, |lease| lease.space),
+            dirty_bytes: lease.map_or(0, |lease| lease.dirty),
+            groups: keeps().count() as u32,
+            unequal,
+            missing,
+            owed: self.owed.bytes(server),
+            pace: self.owed.pace(server),
+            weight: row.weight,
+            domain: row.domain.clone(),
+        })
     }
 }

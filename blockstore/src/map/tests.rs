@@ -2,6 +2,7 @@
 
 mod codec;
 mod machine;
+mod placement;
 mod service;
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ use world::Address;
 use super::machine::{Command, Map};
 use crate::{
     disk::Space,
-    link::Registration,
+    link::{Past, Registration},
     place::{GroupBits, ServerId},
 };
 
@@ -25,7 +26,7 @@ fn start(server: u64, start: u128, clean: bool) -> Registration {
         directory: u128::from(server) << 64,
         start,
         address: Address::Unix(format!("/run/{server}").into()),
-        clean,
+        past: if clean { Past::Clean } else { Past::Lost },
         space: Space { total: 100, free: 90 },
     }
 }

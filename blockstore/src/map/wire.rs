@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use world::{Address, Time, World};
 
 use super::{
-    api::{Chart, MapError, MapService, ServerInfo},
+    api::{Change, Chart, MapError, MapService, ServerInfo},
     codec::{self, Malformed},
 };
 use crate::{
@@ -73,6 +73,10 @@ impl MapRpc {
             }
             Asked::Fence(session) => {
                 map.fence(Fence(session), deadline).await?;
+                None
+            }
+            Asked::Change(x) => {
+                map.change(codec::from_change(x)?, deadline).await?;
                 None
             }
             Asked::Servers(_) => {
@@ -217,6 +221,10 @@ impl MapService for MapWire {
 
     async fn fence(&self, session: Fence, deadline: Time) -> Result<(), MapError> {
         self.ask(Asked::Fence(session.0), deadline).await.map(drop)
+    }
+
+    async fn change(&self, change: Change, deadline: Time) -> Result<(), MapError> {
+        self.ask(Asked::Change(codec::change(&change)), deadline).await.map(drop)
     }
 
     async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError> {

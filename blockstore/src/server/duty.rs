@@ -7,14 +7,16 @@ use std::{
     time::Duration,
 };
 
-use world::World;
+use world::{Time, World};
 
 use super::{Inner, Seat, ServerConfig};
 use crate::{
     chain::{Machine, Phase},
-    disk::{Fence, Space},
-    link::{Chain, Heartbeat, LinkError, MapLink, News, Registration},
-    place::Incarnation,
+    disk::{Fence, PAGE, Space},
+    link::{Chain, Heartbeat, Known, LinkError, MapLink, News, Past, Registration},
+    map::MAIN,
+    message::{Change, Discard},
+    place::{BlockVersion, ChainVersion, Incarnation},
     store::Store,
 };
 
@@ -32,6 +34,7 @@ pub(super) async fn register(
     config: &ServerConfig,
     store: &dyn Store,
     link: &dyn MapLink,
+    past: Past,
 ) -> Result<Incarnation, LinkError> {
     let mut start = [0; 16];
     world.dice.fill(&mut start);
@@ -40,7 +43,7 @@ pub(super) async fn register(
         directory: store.directory(),
         start: u128::from_le_bytes(start),
         address: config.address.clone(),
-        clean: store.was_clean(),
+        past,
         space: store.usage().space,
     };
     loop {
@@ -64,6 +67,7 @@ impl Inner {
             let mut pause = PAUSE;
             match self.link.heartbeat(beat, sent + ANSWER).await {
                 Ok(granted) => {
+                    self.rate.store(granted.rate, SeqCst);
                     // First what the lease relies on, then the lease, less the drift of clocks.
                     self.learn(&granted.news);
                     let until = sent + (granted.lease - granted.lease / 20);
@@ -74,6 +78,13 @@ impl Inner {
                 Err(LinkError::Unreachable(reason)) => {
                     tracing::debug!(server = self.config.server.0, reason, "no lease renewed");
                 }
+                Err(LinkError::Expired(_)) => match self.rejoin().await {
+                    Ok(()) => continue,
+                    Err(fatal) => {
+                        self.fail(&fatal.to_string());
+                        return;
+                    }
+                },
                 Err(fatal) => {
                     self.fail(&fatal.to_string());
                     return;
@@ -88,6 +99,33 @@ impl Inner {
         }
     }
 
+    /// Registers again after the lease was waited out. Nothing that was acknowledged is lost: only
+    /// the right to act was.
+    async fn rejoin(&self) -> Result<(), LinkError> {
+        tracing::warn!(server = self.config.server.0, "no lease for too long: registering again");
+        self.authority.lock().until = Time::ZERO;
+        let (world, config) = (&self.world, &self.config);
+        let incarnation =
+            register(world, config, &*self.store, &*self.link, Past::Unbroken).await?;
+        // Before any news of the new incarnation can come, and once more for seats that came between.
+        self.reborn(incarnation);
+        self.incarnation.store(incarnation.0, SeqCst);
+        self.reborn(incarnation);
+        // All rows are told again, to the new incarnation.
+        *self.known.lock() = Known { map: 0, ..*self.known.lock() };
+        self.equal.lock().clear();
+        self.ready.lock().clear();
+        Ok(())
+    }
+
+    fn reborn(&self, incarnation: Incarnation) {
+        let seats: Vec<_> = self.seats.read().values().cloned().collect();
+        for seat in seats {
+            seat.machine.lock().reborn(incarnation);
+            seat.moved();
+        }
+    }
+
     fn heartbeat(&self) -> Heartbeat {
         let usage = self.store.usage();
         let free = usage.space.free.saturating_sub(self.config.reserve);
@@ -97,12 +135,14 @@ impl Inner {
         self.out.store(usage.space.free <= self.config.reserve / LAST_PART, SeqCst);
         Heartbeat {
             server: self.config.server,
-            incarnation: self.incarnation,
+            incarnation: self.incarnation(),
             known: *self.known.lock(),
             space: Space { free, ..usage.space },
             dirty_bytes: usage.dirty,
             confirmed: self.confirmed.load(SeqCst),
             equal: self.equal.lock().iter().map(|(group, chain)| (*group, *chain)).collect(),
+            ready: self.ready.lock().iter().map(|(group, (v, id))| (*group, *v, *id)).collect(),
+            owed: self.owed(),
         }
     }
 
@@ -111,11 +151,14 @@ impl Inner {
         loop {
             let known = *self.known.lock();
             let deadline = self.world.clock.now() + NEWS;
-            let (server, start) = (self.config.server, self.incarnation);
+            let (server, start) = (self.config.server, self.incarnation());
             match self.link.news(server, start, known, deadline).await {
                 Ok(Some(news)) => self.learn(&news),
                 Ok(None) => {}
-                Err(LinkError::Unreachable(_)) => self.world.clock.sleep(PAUSE).await,
+                // What is over begins anew with a heartbeat.
+                Err(LinkError::Unreachable(_) | LinkError::Expired(_)) => {
+                    self.world.clock.sleep(PAUSE).await;
+                }
                 Err(fatal) => {
                     self.fail(&fatal.to_string());
                     return;
@@ -149,31 +192,53 @@ impl Inner {
     fn take_row(self: &Arc<Self>, chain: &Chain) {
         let seat = {
             let mut seats = self.seats.write();
-            let machine = || Machine::new(self.config.server, self.incarnation);
+            let machine = || Machine::new(self.config.server, self.incarnation());
             let seat = seats
                 .entry(chain.group)
                 .or_insert_with(|| Arc::new(Seat::new(chain.group, machine())));
             Arc::clone(seat)
         };
         let mut machine = seat.machine.lock();
+        let held = !matches!(machine.phase(), Phase::Out);
         let new = machine.install(chain.clone());
         let equalize = new && machine.phase() == Phase::Equalizing && machine.is_head();
-        let version = machine.version();
+        let (version, done) = (machine.version(), machine.is_done_with());
         drop(machine);
         if new {
             seat.moved();
         }
-        let mut equal = self.equal.lock();
-        // The map knows by now, or the version that was reported is past.
-        if equal
-            .get(&chain.group)
-            .is_some_and(|reported| *reported < version || (*reported == version && chain.equal))
         {
-            equal.remove(&chain.group);
+            let mut equal = self.equal.lock();
+            // The map knows by now, or the version that was reported is past.
+            let told = |at: &ChainVersion| *at < version || (*at == version && chain.equal);
+            if equal.get(&chain.group).is_some_and(told) {
+                equal.remove(&chain.group);
+            }
         }
-        drop(equal);
+        self.ready.lock().retain(|group, (at, joiner)| {
+            let same = chain.joiner.as_ref().is_some_and(|member| member.server == *joiner);
+            *group != chain.group || (*at == version && same)
+        });
         if equalize {
-            self.world.spawn("block-equalize", Arc::clone(self).equalize(seat, version));
+            self.world
+                .spawn("block-equalize", Arc::clone(self).equalize(Arc::clone(&seat), version));
+        }
+        self.sync_joiner(&seat);
+        if done && held {
+            self.give_up(&seat);
+        }
+    }
+
+    /// Others serve the group without this server: its blocks only take space.
+    fn give_up(&self, seat: &Seat) {
+        let all = Discard { volume: MAIN, offset: 0, length: u64::MAX - (u64::MAX % PAGE) };
+        let discarded = self.store.apply(
+            self.hashes(seat.group),
+            &Change::Discard(all),
+            BlockVersion::default(),
+        );
+        if let Err(error) = discarded {
+            self.refuse(&error);
         }
     }
 
@@ -202,10 +267,12 @@ impl Inner {
             self.confirmed.store(fences, SeqCst);
             loop {
                 let deadline = self.world.clock.now() + ANSWER;
-                let (server, start) = (self.config.server, self.incarnation);
+                let (server, start) = (self.config.server, self.incarnation());
                 match self.link.confirm_fences(server, start, fences, deadline).await {
                     Ok(()) => break,
-                    Err(LinkError::Unreachable(_)) => self.world.clock.sleep(PAUSE).await,
+                    Err(LinkError::Unreachable(_) | LinkError::Expired(_)) => {
+                        self.world.clock.sleep(PAUSE).await;
+                    }
                     Err(fatal) => {
                         self.fail(&fatal.to_string());
                         return;

@@ -1,18 +1,21 @@
-//! Making the members of a chain equal after one of them started anew: the head asks all which
-//! blocks they have, brings the highest version of each block to those that lack it, and lets them
-//! serve. Also the flush of a chain by its head.
+//! Making the members of a chain equal after its version changed: the head asks all which blocks
+//! they have, brings what `chain::reconcile` says to those that lack it, and lets them serve. Also
+//! the flush of a chain by its head.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
 use world::Time;
 
 use super::{Inner, Seat};
 use crate::{
-    chain::Phase,
-    link::Member,
+    chain::{
+        Phase,
+        reconcile::{Bring, Holding, judges, plan},
+    },
+    link::{Member, Standing},
     message::{BlockContent, Refusal, Reply, Request, Seen},
-    place::{BlockId, BlockVersion, ChainVersion},
+    place::{BlockVersion, ChainVersion},
 };
 
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -22,12 +25,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 const PRESENT: Duration = Duration::from_secs(1);
 /// Blocks that are brought to members at the same time.
 const ABREAST: usize = 16;
-
-/// What one member has.
-struct Holding {
-    blocks: BTreeMap<BlockId, BlockVersion>,
-    seen: Vec<Seen>,
-}
 
 impl Inner {
     /// Makes the chain equal, trying until it is or its version has changed.
@@ -80,47 +77,48 @@ impl Inner {
             _ => return Ok(0),
         };
         // Before the lists, which cost something: is everybody there?
-        try_join_all(members.iter().skip(1).map(|member| self.present(member))).await?;
+        try_join_all(members.iter().map(|member| self.present(member))).await?;
         let asked = members.iter().map(|member| self.holding(seat, chain, member));
-        let mut holdings = try_join_all(asked).await?;
+        let (holdings, mut seen): (Vec<_>, Vec<_>) = try_join_all(asked).await?.into_iter().unzip();
+        let standings: Vec<Standing> = members.iter().map(|member| member.standing).collect();
+        let judges = judges(&standings);
+        let Some(first) = judges.first() else {
+            // Nobody who had the data is left in the chain; the map will say when one is back.
+            return Err((members[0].clone(), Refusal::NotReady));
+        };
+        tracing::trace!(group = seat.group.0, judge = members[*first].server.0, "making equal");
+        let plan = plan(&standings, &holdings);
+        for some in plan.chunks(ABREAST) {
+            try_join_all(some.iter().map(|bring| self.bring(seat, chain, &members, bring))).await?;
+        }
+        // What a member saw that does not decide was done nowhere else, perhaps.
         let seen: Vec<Seen> =
-            holdings.iter_mut().flat_map(|holding| std::mem::take(&mut holding.seen)).collect();
-        let mut versions: BTreeMap<BlockId, Vec<BlockVersion>> = BTreeMap::new();
-        for (index, holding) in holdings.into_iter().enumerate() {
-            for (block, version) in holding.blocks {
-                versions
-                    .entry(block)
-                    .or_insert_with(|| vec![BlockVersion::default(); members.len()])[index] =
-                    version;
-            }
-        }
-        versions.retain(|_, versions| versions.iter().any(|version| *version != versions[0]));
-        let unequal: Vec<_> = versions.into_iter().collect();
-        for some in unequal.chunks(ABREAST) {
-            try_join_all(
-                some.iter().map(|(block, has)| self.bring(seat, chain, &members, (*block, has))),
-            )
-            .await?;
-        }
+            judges.iter().flat_map(|place| std::mem::take(&mut seen[*place])).collect();
         let serve = |member: &Member| {
             let member = member.clone();
             let request = Request::Serve { group: seat.group, chain, seen: seen.clone() };
             async move { self.ask(&member, request).await.map(drop) }
         };
-        try_join_all(members.iter().skip(1).map(serve)).await?;
+        let serving = members.iter().filter(|member| member.standing != Standing::Leaving);
+        try_join_all(serving.skip(1).map(serve)).await?;
         serve(&members[0]).await?;
-        Ok(unequal.len())
+        Ok(plan.len())
     }
 
     /// Asks a member, or this server itself, and waits.
-    async fn ask(&self, member: &Member, request: Request) -> Result<Reply, (Member, Refusal)> {
+    pub(super) async fn ask(
+        &self,
+        member: &Member,
+        request: Request,
+    ) -> Result<Reply, (Member, Refusal)> {
+        let deadline = self.world.clock.now() + ATTEMPT;
         let refused = |refusal| (member.clone(), refusal);
         if member.server == self.config.server {
             return match request {
                 Request::List { group, chain, after } => self.list(group, chain, after).await,
                 Request::Fetch { group, chain, block } => self.fetch(group, chain, block).await,
                 Request::Install { group, chain, block, content } => {
-                    self.install(group, chain, block, &content)
+                    self.install(group, chain, block, content, deadline).await
                 }
                 Request::Serve { group, chain, seen } => self.serve(group, chain, &seen).await,
                 Request::Flush { groups } => self.flush(&groups).await,
@@ -128,7 +126,6 @@ impl Inner {
             }
             .map_err(refused);
         }
-        let deadline = self.world.clock.now() + ATTEMPT;
         match self.peer(member).call(request, deadline).await {
             Ok(Reply::Refused(refusal)) => Err(refused(refusal)),
             Ok(reply) => Ok(reply),
@@ -137,6 +134,9 @@ impl Inner {
     }
 
     async fn present(&self, member: &Member) -> Result<(), (Member, Refusal)> {
+        if member.server == self.config.server {
+            return Ok(());
+        }
         let deadline = self.world.clock.now() + PRESENT;
         match self.peer(member).call(Request::Status, deadline).await {
             Ok(Reply::Status(status)) if status.incarnation == member.incarnation => Ok(()),
@@ -144,13 +144,14 @@ impl Inner {
         }
     }
 
-    async fn holding(
+    /// What a member has, and what it remembers of writers.
+    pub(super) async fn holding(
         &self,
         seat: &Seat,
         chain: ChainVersion,
         member: &Member,
-    ) -> Result<Holding, (Member, Refusal)> {
-        let mut holding = Holding { blocks: BTreeMap::new(), seen: Vec::new() };
+    ) -> Result<(Holding, Vec<Seen>), (Member, Refusal)> {
+        let mut holding = Holding::new();
         let mut after = None;
         loop {
             let request = Request::List { group: seat.group, chain, after };
@@ -159,48 +160,55 @@ impl Inner {
             };
             after = blocks.last().map(|(block, _)| *block).or(after);
             let empty = blocks.is_empty();
-            holding.blocks.extend(blocks);
+            holding.extend(blocks);
             if !more || empty {
-                holding.seen = seen;
-                return Ok(holding);
+                return Ok((holding, seen));
             }
         }
     }
 
-    /// Brings the highest version of a block to the members that lack it.
+    /// Brings a block to the members that have another version of it.
     async fn bring(
         &self,
         seat: &Seat,
         chain: ChainVersion,
         members: &[Member],
-        (block, has): (BlockId, &[BlockVersion]),
+        bring: &Bring,
     ) -> Result<(), (Member, Refusal)> {
-        let highest = has.iter().copied().max().unwrap_or_default();
-        let holders = members.iter().zip(has).filter(|(_, version)| **version == highest);
-        let mut content: Option<BlockContent> = None;
-        for (holder, _) in holders {
-            let request = Request::Fetch { group: seat.group, chain, block };
-            match self.ask(holder, request).await {
-                Ok(Reply::Block { content: found, .. }) if found.check() => {
-                    content = Some(found);
-                    break;
-                }
+        let sources: Vec<&Member> = bring.from.iter().map(|place| &members[*place]).collect();
+        let Some(content) = self.content(seat, chain, &sources, bring).await? else {
+            // Every copy is damaged: reads will say so. The chain serves all the rest.
+            tracing::error!(block = bring.block.start(), "no member has a good copy of a block");
+            return Ok(());
+        };
+        let installs = bring.to.iter().map(|place| {
+            let (block, content) = (bring.block, content.clone());
+            let request = Request::Install { group: seat.group, chain, block, content };
+            self.ask(&members[*place], request)
+        });
+        try_join_all(installs).await.map(drop)
+    }
+
+    /// A good copy of a block from one of these members, which have it; `None`: there is none.
+    pub(super) async fn content(
+        &self,
+        seat: &Seat,
+        chain: ChainVersion,
+        sources: &[&Member],
+        bring: &Bring,
+    ) -> Result<Option<BlockContent>, (Member, Refusal)> {
+        if bring.version == BlockVersion::default() {
+            return Ok(Some(BlockContent::default()));
+        }
+        for source in sources {
+            let request = Request::Fetch { group: seat.group, chain, block: bring.block };
+            match self.ask(source, request).await {
+                Ok(Reply::Block { content, .. }) if content.check() => return Ok(Some(content)),
                 Ok(_) | Err((_, Refusal::Damaged { .. })) => {}
                 Err(refused) => return Err(refused),
             }
         }
-        let Some(content) = content else {
-            // Every copy is damaged: reads will say so. The chain serves all the rest.
-            tracing::error!(block = block.start(), "no member has a good copy of a block");
-            return Ok(());
-        };
-        let lacking = members.iter().zip(has).filter(|(_, version)| **version != highest);
-        let installs = lacking.map(|(member, _)| {
-            let content = content.clone();
-            let request = Request::Install { group: seat.group, chain, block, content };
-            self.ask(member, request)
-        });
-        try_join_all(installs).await.map(drop)
+        Ok(None)
     }
 
     /// Commits the chain on all its members, as a client's flush would.
@@ -211,7 +219,7 @@ impl Inner {
         deadline: Time,
     ) -> Result<(), Refusal> {
         let members = match seat.machine.lock().chain() {
-            Some(row) => row.members.clone(),
+            Some(row) => row.serving().cloned().collect::<Vec<_>>(),
             None => return Err(Refusal::Stale(ChainVersion(0))),
         };
         let flush = members

@@ -17,18 +17,21 @@ use tokio::sync::{Notify, Semaphore, watch};
 use world::{Address, Task, Time, World};
 
 use crate::{
+    bug::{self, Bug},
     chain::{Machine, Phase},
     disk::Fence,
-    link::{Known, LinkError, MapLink, Member},
+    link::{Known, LinkError, MapLink, Member, Past},
     message::{Dial, Refusal, Reply, Request, ServerStatus, Service, Unanswered},
-    place::{ChainVersion, Group, GroupBits, Incarnation, ServerId},
+    place::{BlockId, ChainVersion, Group, GroupBits, Incarnation, ServerId},
     store::{Hashes, Store, StoreError},
 };
 
 mod duty;
 mod equalize;
+mod mend;
 mod mutate;
 mod serve;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +68,10 @@ struct Seat {
     moved: watch::Sender<u64>,
     /// Who kept the chain waiting last.
     stuck: Mutex<Option<ServerId>>,
+    /// Whom a task of this server brings what it lacks, under which version.
+    bringing: Mutex<Option<(ChainVersion, Member)>>,
+    /// Bytes that the joiner still lacks, as far as is known.
+    owed: AtomicU64,
 }
 
 /// Another server, and the address that it was dialled at.
@@ -80,7 +87,7 @@ struct Authority {
 struct Inner {
     world: World,
     config: ServerConfig,
-    incarnation: Incarnation,
+    incarnation: AtomicU64,
     store: Arc<dyn Store>,
     link: Arc<dyn MapLink>,
     dial: Arc<dyn Dial>,
@@ -96,9 +103,18 @@ struct Inner {
     peers: Mutex<BTreeMap<ServerId, Peer>>,
     /// Chains made equal that the map may not know of yet.
     equal: Mutex<BTreeMap<Group, ChainVersion>>,
+    /// Chains whose joiner has all but the last changes.
+    ready: Mutex<BTreeMap<Group, (ChainVersion, ServerId)>>,
     /// Wakes the heartbeat.
     poke: Notify,
     equalizers: Semaphore,
+    syncs: Semaphore,
+    /// Bytes a second for joiners; zero: no limit.
+    rate: AtomicU64,
+    /// When the next bytes may go to a joiner.
+    next: Mutex<Time>,
+    /// Damaged blocks that are being repaired.
+    mending: Mutex<BTreeSet<BlockId>>,
     /// No space is left but the reserve, and nothing of that.
     full: AtomicBool,
     out: AtomicBool,
@@ -120,11 +136,19 @@ impl Server {
         link: Arc<dyn MapLink>,
         dial: Arc<dyn Dial>,
     ) -> Result<Arc<Self>, LinkError> {
-        let incarnation = duty::register(world, &config, &*store, &*link).await?;
+        let whole = store.was_clean() || bug::on(Bug::RestartAsInSync);
+        let past = if whole && !store.was_clean() {
+            Past::Unbroken
+        } else if whole {
+            Past::Clean
+        } else {
+            Past::Lost
+        };
+        let incarnation = duty::register(world, &config, &*store, &*link, past).await?;
         let inner = Arc::new(Inner {
             world: world.clone(),
             config,
-            incarnation,
+            incarnation: AtomicU64::new(incarnation.0),
             store,
             link,
             dial,
@@ -137,8 +161,13 @@ impl Server {
             confirmed: AtomicU64::new(0),
             peers: Mutex::default(),
             equal: Mutex::default(),
+            ready: Mutex::default(),
             poke: Notify::new(),
             equalizers: Semaphore::new(8),
+            syncs: Semaphore::new(sync::ABREAST),
+            rate: AtomicU64::new(0),
+            next: Mutex::default(),
+            mending: Mutex::default(),
             full: AtomicBool::new(false),
             out: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -161,13 +190,29 @@ impl Server {
     /// The number of this start.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
-        self.inner.incarnation
+        self.inner.incarnation()
     }
 
     /// What it is doing.
     #[must_use]
     pub fn status(&self) -> ServerStatus {
         self.inner.status()
+    }
+
+    /// The groups whose mutations this server would order now: it heads their chains, of these
+    /// versions, and has a lease.
+    #[must_use]
+    pub fn heads(&self) -> Vec<(Group, ChainVersion)> {
+        if self.inner.live().is_err() {
+            return Vec::new();
+        }
+        let seats = self.inner.seats.read();
+        let heads = seats.iter().filter_map(|(group, seat)| {
+            let machine = seat.machine.lock();
+            let heads = machine.phase() == Phase::Serving && machine.is_head();
+            heads.then(|| (*group, machine.version()))
+        });
+        heads.collect()
     }
 
     /// Ready when the server has stopped by itself, with the reason: its disk failed, or the map
@@ -227,13 +272,17 @@ impl Inner {
         self.failed.send_replace(Some(reason.to_owned()));
     }
 
+    fn incarnation(&self) -> Incarnation {
+        Incarnation(self.incarnation.load(SeqCst))
+    }
+
     /// Whether the server may act: its lease is valid and it has not stopped.
     fn live(&self) -> Result<(), Refusal> {
         let authority = self.authority.lock();
         if authority.stopped.is_some() {
             return Err(Refusal::Stopped(self.config.server));
         }
-        if self.world.clock.now() >= authority.until {
+        if self.world.clock.now() >= authority.until && !bug::on(Bug::IgnoreLease) {
             return Err(Refusal::NotReady);
         }
         Ok(())
@@ -288,7 +337,7 @@ impl Inner {
         let left = self.authority.lock().until.since(self.world.clock.now());
         ServerStatus {
             server: self.config.server,
-            incarnation: self.incarnation,
+            incarnation: self.incarnation(),
             chains,
             serving,
             space: usage.space,
@@ -302,7 +351,8 @@ impl Inner {
 impl Seat {
     fn new(group: Group, machine: Machine) -> Self {
         let (moved, stuck) = (watch::channel(0).0, Mutex::new(None));
-        Self { group, machine: Mutex::new(machine), moved, stuck }
+        let (bringing, owed) = (Mutex::new(None), AtomicU64::new(0));
+        Self { group, machine: Mutex::new(machine), moved, stuck, bringing, owed }
     }
 
     fn moved(&self) {
@@ -349,7 +399,7 @@ impl Inner {
             Request::List { group, chain, after } => self.list(group, chain, after).await,
             Request::Fetch { group, chain, block } => self.fetch(group, chain, block).await,
             Request::Install { group, chain, block, content } => {
-                self.install(group, chain, block, &content)
+                self.install(group, chain, block, content, deadline).await
             }
             Request::Serve { group, chain, seen } => self.serve(group, chain, &seen).await,
             Request::Status => Ok(Reply::Status(self.status())),

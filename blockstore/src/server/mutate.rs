@@ -14,6 +14,7 @@ use world::Time;
 
 use super::{Inner, Seat};
 use crate::{
+    bug::{self, Bug},
     chain::{Admission, Receipt},
     disk::CHUNK,
     message::{Change, Refusal, Reply, Request, Ticket},
@@ -101,18 +102,15 @@ impl Inner {
 
     fn check(&self, group: Group, change: &Change) -> Result<(), Refusal> {
         change.check()?;
-        if let Change::Write(write) = change {
-            if self.bits.read().of(write.volume, write.offset) != group {
-                return Err(Refusal::Invalid("the chunk is of another group".to_owned()));
-            }
-            if write.condition.is_some() {
-                return Err(Refusal::Invalid("conditional writes are not served yet".to_owned()));
-            }
+        if let Change::Write(write) = change
+            && self.bits.read().of(write.volume, write.offset) != group
+        {
+            return Err(Refusal::Invalid("the chunk is of another group".to_owned()));
         }
         Ok(())
     }
 
-    async fn room(&self, deadline: Time) -> Result<(), Refusal> {
+    pub(super) async fn room(&self, deadline: Time) -> Result<(), Refusal> {
         let room = self.world.until(deadline, self.store.room()).await;
         room.map_err(|_| Refusal::Waiting(self.config.server))
     }
@@ -130,8 +128,10 @@ impl Inner {
             let mut machine = seat.machine.lock();
             // Looked up under the lock: who learns of a fence passes through it afterwards.
             self.live()?;
-            let fenced = self.fences.read().contains(&ticket.writer.session);
-            let admission = machine.admit(chain, ticket, change, fenced);
+            let fenced =
+                self.fences.read().contains(&ticket.writer.session) && !bug::on(Bug::AdmitFenced);
+            let version = |block| self.store.version(block).map_err(|error| self.refuse(&error));
+            let admission = machine.admit(chain, ticket, change, fenced, version);
             let applied = match admission {
                 Admission::New(order) => {
                     self.store.apply(hashes, change, BlockVersion { chain, order })
@@ -147,6 +147,10 @@ impl Inner {
     /// Sees an ordered mutation through: committed here if it must be, and on all other members.
     async fn see_through(self: Arc<Self>, seat: Arc<Seat>, link: Link) {
         let commit = self.commit(&link.change);
+        if bug::on(Bug::AnswerBeforeTail) {
+            seat.machine.lock().settled(link.chain, link.order);
+            seat.moved();
+        }
         let (committed, passed) = join(commit, self.pass_until_done(&seat, &link)).await;
         if let Err(error) = committed {
             self.refuse(&error);
@@ -169,7 +173,7 @@ impl Inner {
     async fn pass_until_done(&self, seat: &Seat, link: &Link) -> bool {
         let mut pause = FIRST_PAUSE;
         loop {
-            if seat.machine.lock().version() != link.chain
+            if seat.machine.lock().at(link.chain).is_err()
                 || self.authority.lock().stopped.is_some()
             {
                 return false;
@@ -234,7 +238,7 @@ impl Inner {
         let mut moved = seat.moved.subscribe();
         let wait = moved.wait_for(|_| {
             let machine = seat.machine.lock();
-            machine.version() != chain
+            machine.at(chain).is_err()
                 || !machine.is_open(chain, order)
                 || self.authority.lock().stopped.is_some()
         });

@@ -6,11 +6,12 @@ use world::Time;
 
 use super::Inner;
 use crate::{
+    bug::{self, Bug},
     chain::Phase,
     disk::{CHUNK, SECTOR},
     message::{BlockContent, Freshness, MAX_BODY, Refusal, Reply, Request, Seen},
     place::{BlockId, ChainVersion, Group, Volume},
-    store::Found,
+    store::{Found, StoreError},
 };
 
 /// Blocks in one answer to `List`.
@@ -53,7 +54,11 @@ impl Read {
 }
 
 impl Inner {
-    pub(super) async fn read(&self, read: Read, deadline: Time) -> Result<Reply, Refusal> {
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        read: Read,
+        deadline: Time,
+    ) -> Result<Reply, Refusal> {
         read.check()?;
         let seat = self.seat(read.group)?;
         seat.machine.lock().serves(read.chain).map_err(|refusal| seat.explain(refusal))?;
@@ -62,14 +67,23 @@ impl Inner {
             None => {
                 let store = Arc::clone(&self.store);
                 let work = move || store.read(read.volume, read.offset, read.length);
-                self.world.blocking(work).await.map_err(|error| self.refuse(&error))?
+                match self.world.blocking(work).await {
+                    Ok(found) => found,
+                    Err(error) => {
+                        if let StoreError::Damaged { offset } = error {
+                            self.mend(&seat, BlockId::holding(read.volume, offset));
+                        }
+                        return Err(self.refuse(&error));
+                    }
+                }
             }
         };
         // Looked at after the bytes were: whatever they show, the tail must have it.
         let (dirty, tail) = {
             let machine = seat.machine.lock();
             machine.serves(read.chain)?;
-            if read.freshness == Freshness::Any || machine.is_tail() {
+            let shows = read.freshness == Freshness::Any || bug::on(Bug::ShowUncommitted);
+            if shows || machine.is_tail() {
                 (None, None)
             } else {
                 let dirty = machine.dirty(read.volume, read.offset, read.length);
@@ -105,7 +119,9 @@ impl Inner {
             scope.push(self.hashes(*group));
             last = *chain;
         }
-        self.store.commit(scope).await.map_err(|error| self.refuse(&error))?;
+        if !bug::on(Bug::FlushNothing) {
+            self.store.commit(scope).await.map_err(|error| self.refuse(&error))?;
+        }
         for (group, chain) in groups {
             self.seat(*group)?.machine.lock().serves(*chain)?;
         }
@@ -155,12 +171,13 @@ impl Inner {
         Ok(Reply::Block { chain, content })
     }
 
-    pub(super) fn install(
+    pub(super) async fn install(
         &self,
         group: Group,
         chain: ChainVersion,
         block: BlockId,
-        content: &BlockContent,
+        content: BlockContent,
+        deadline: Time,
     ) -> Result<Reply, Refusal> {
         if !content.check() {
             return Err(Refusal::Garbled);
@@ -169,13 +186,14 @@ impl Inner {
             return Err(Refusal::Invalid("the block is of another group".to_owned()));
         }
         let seat = self.seat(group)?;
+        self.room(deadline).await?;
         let installed = {
             let machine = seat.machine.lock();
             machine.at(chain)?;
-            if machine.phase() != Phase::Equalizing {
+            if !matches!(machine.phase(), Phase::Equalizing | Phase::Joining) {
                 return Err(Refusal::Invalid("the chain serves already".to_owned()));
             }
-            self.store.install(block, content)
+            self.store.install(block, &content)
         };
         installed.map_err(|error| self.refuse(&error))?;
         Ok(Reply::Done { chain })

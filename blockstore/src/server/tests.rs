@@ -168,7 +168,7 @@ async fn a_discard_of_many_chunks_reaches_all_members() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_clean_stop_of_all_nothing_is_missing_and_nothing_is_made_equal() {
+async fn after_a_clean_stop_of_all_nothing_is_missing() {
     let mut cluster = Cluster::start().await;
     cluster.write(1, 0, &pattern(PAGE, 1), false).await;
     for server in 1..=3 {

@@ -145,7 +145,11 @@ impl State {
     }
 
     fn version(&self, key: Key) -> BlockVersion {
-        let dirty = self.dirty.blocks.get(&key).map(|dirty| dirty.version);
+        let dirty = self.dirty.blocks.get(&key);
+        if let Some(dirty) = dirty.filter(|dirty| dirty.replaced) {
+            return dirty.version;
+        }
+        let dirty = dirty.map(|dirty| dirty.version);
         let base = self.blocks.get(&key).map(|block| block.version);
         let sweeps = self.dirty.sweeps.iter().filter(|sweep| sweep.covers(key) != 0);
         let swept = base.and_then(|_| sweeps.map(|sweep| sweep.version).max());
@@ -211,6 +215,12 @@ impl Store for MemStore {
         let more = keys.len() > limit;
         keys.truncate(limit);
         Ok((keys.into_iter().map(|key| (key.id, state.version(key))).collect(), more))
+    }
+
+    fn version(&self, block: BlockId) -> Result<BlockVersion, StoreError> {
+        let state = self.state.lock();
+        state.live()?;
+        Ok(state.version(Key::of(block)))
     }
 
     fn fetch(&self, block: BlockId) -> Result<BlockContent, StoreError> {

@@ -54,6 +54,8 @@ pub(crate) enum Page {
 #[derive(Clone, Default)]
 pub(crate) struct Dirty {
     pub(crate) version: BlockVersion,
+    /// It was installed whole: no version below counts, even if it is higher.
+    pub(crate) replaced: bool,
     /// Pages of which nothing below counts any more.
     pub(crate) cleared: u16,
     pub(crate) pages: [Option<Page>; PAGES],
@@ -183,6 +185,7 @@ impl Layer {
         let dirty = self.blocks.entry(key).or_default();
         self.bytes -= dirty.clear(u16::MAX, content.version);
         dirty.version = content.version;
+        dirty.replaced = true;
         let mut body = content.body.clone();
         let mut sums = content.sums.iter();
         for page in (0..PAGES).filter(|page| content.pages & (1 << page) != 0) {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use blockstore::{
     BLOCK, CHUNK, Fence, Offset, PAGE, Space, VirtualDisk,
     client::{Client, ClientConfig},
-    link::{Heartbeat, Registration},
+    link::{Heartbeat, Past, Registration},
     map::{MapClient, MapConfig, MapServer, MapService},
     memory::{MemoryDisk, MemorySession},
     message::{
@@ -93,7 +93,10 @@ impl Fake {
             servers: (1..=3).map(ServerId).collect(),
             replication: 3,
             bits: BITS,
-            lease: Duration::from_secs(2),
+            // Nobody renews it.
+            lease: Duration::from_secs(600),
+            replace: MapConfig::REPLACE,
+            rate: 0,
         };
         let disk = MemoryDisk::new();
         let sessions = (0..BITS.groups()).map(Group);
@@ -112,12 +115,16 @@ impl Fake {
             })),
             starts: Mutex::new(0),
         });
-        fake.restart(&[1, 2, 3]).await;
+        fake.start(&[1, 2, 3], Past::Clean).await;
         fake
     }
 
-    /// These servers start again: their chains get new versions.
+    /// These servers start again, with all that they acknowledged: their chains get new versions.
     pub(crate) async fn restart(&self, servers: &[u64]) {
+        self.start(servers, Past::Clean).await;
+    }
+
+    async fn start(&self, servers: &[u64], past: Past) {
         for server in servers {
             let start = {
                 let mut starts = self.starts.lock();
@@ -129,7 +136,7 @@ impl Fake {
                 directory: u128::from(*server),
                 start,
                 address: Address::Unix(format!("/server/{server}").into()),
-                clean: true,
+                past,
                 space: Space { total: 300, free: 200 },
             };
             self.map.register(registration, Time::NEVER).await.unwrap();
@@ -150,7 +157,7 @@ impl Fake {
             servers.disk.crash_to_flushed();
             servers.seen.clear();
         }
-        self.restart(&[1, 2, 3]).await;
+        self.start(&[1, 2, 3], Past::Lost).await;
     }
 
     /// The servers take in the fences of the map and confirm them.

@@ -146,6 +146,9 @@ pub(crate) async fn processes(
             done = interrupted() => break done,
             () = pause => {}
         }
+        if let Err(failure) = family.follow(&dir, timeout) {
+            tracing::error!("{:#}", failure.error);
+        }
         if family.mend(timeout) {
             break Ok(());
         }
@@ -217,6 +220,31 @@ impl Family {
     fn plan(&mut self, role: &str, file: &Path) {
         let arguments = vec![role.into(), "--config".into(), file.into()];
         self.0.push(Member { arguments, log: file.with_extension("log"), process: Process::None });
+    }
+
+    /// Starts block servers that were added and stops those that were removed.
+    fn follow(&mut self, dir: &DataDir, timeout: Duration) -> Outcome {
+        let run = dir.run();
+        let file = |node: u64| run.join(format!("block-{node}.toml"));
+        let blocks = dir.blocks();
+        let wanted: Vec<OsString> = blocks.iter().map(|block| file(block.node).into()).collect();
+        let gone = |member: &mut Member| {
+            member.is("block") && member.arguments.last().is_some_and(|last| !wanted.contains(last))
+        };
+        for member in self.0.extract_if(.., gone) {
+            member.stop(timeout);
+        }
+        for block in blocks {
+            let file = file(block.node);
+            let runs = |member: &Member| {
+                member.arguments.last().is_some_and(|last| last.as_os_str() == file.as_os_str())
+            };
+            if !self.0.iter().any(runs) {
+                config::write(&file, &block)?;
+                self.plan("block", &file);
+            }
+        }
+        Ok(())
     }
 
     /// Starts servers again that have ended, without waiting for them: a worker is not usable before

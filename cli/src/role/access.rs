@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use blockstore::{
     bulk::Lines,
     link::MapLink,
-    map::{MapClient, MapService, MapWire},
+    map::{Change, MapClient, MapError, MapService, MapWire},
 };
 use lockservice::Service;
 use wire::{ClusterId, Identity, NodeId, Role};
@@ -14,7 +14,7 @@ use world::World;
 
 use crate::{
     config::{Client, Peer},
-    failure::{Kind, OrFail as _, Outcome},
+    failure::{Failure, Kind, OrFail as _, Outcome},
     role::rows::{CoordinatorRow, ServerRow, SessionRow},
 };
 
@@ -115,6 +115,20 @@ pub(crate) async fn servers(
         .await
         .or_fail(Kind::Unreachable, || UNREACHABLE.into())?;
     Ok(rows.into_iter().map(ServerRow).collect())
+}
+
+/// Changes the set of block servers.
+pub(crate) async fn change(
+    world: &World,
+    client: &Client,
+    change: Change,
+    timeout: Duration,
+) -> Outcome {
+    let map = Remote::new(world, client, Role::Tool, 0)?.map(world);
+    map.change(change, world.clock.now() + timeout).await.map_err(|error| match error {
+        MapError::Refused(why) => Failure::new(Kind::Failed, why),
+        _ => Failure::new(Kind::Unreachable, UNREACHABLE),
+    })
 }
 
 /// The coordinators' replicas; those that do not answer are listed as down.

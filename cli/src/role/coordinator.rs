@@ -140,6 +140,8 @@ fn map_config(config: &config::Coordinator) -> MapConfig {
         replication: config.replicas,
         bits: GroupBits(GROUP_BITS),
         lease: MapConfig::lease_for(config.client.lease),
+        replace: MapConfig::REPLACE,
+        rate: 0,
     }
 }
 

@@ -66,6 +66,8 @@ impl ServerRow {
             ServerState::Expected => "never seen",
             ServerState::Up => "up",
             ServerState::Equalizing => "equalizing",
+            ServerState::Suspect => "suspect",
+            ServerState::Draining => "draining",
             ServerState::Down => "down",
         }
     }
@@ -99,7 +101,35 @@ impl ServerRow {
             "dirty_bytes": self.0.dirty_bytes,
             "groups": self.0.groups,
             "unequal_groups": self.0.unequal,
+            "missing_groups": self.0.missing,
+            "missing_bytes": self.0.owed,
+            "bytes_per_second": self.0.pace,
+            "weight": self.0.weight,
+            "domain": self.0.domain,
         })
+    }
+
+    /// What it keeps and what is on its way to it.
+    pub(crate) fn placement(&self) -> Vec<String> {
+        let (owed, pace) = (self.0.owed, self.0.pace);
+        let eta = match (owed, pace) {
+            (0, _) => "-".to_owned(),
+            (_, 0) => "?".to_owned(),
+            (owed, pace) => output::seconds(Duration::from_secs_f64(owed as f64 / pace as f64)),
+        };
+        vec![
+            self.0.server.0.to_string(),
+            self.state().to_owned(),
+            self.0.groups.to_string(),
+            self.0.missing.to_string(),
+            output::bytes(owed),
+            eta,
+            self.0.weight.to_string(),
+            if self.0.domain.is_empty() { "-".to_owned() } else { self.0.domain.clone() },
+            output::bytes(self.0.space.free),
+            output::bytes(self.0.space.total),
+            self.address(),
+        ]
     }
 }
 

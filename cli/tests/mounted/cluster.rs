@@ -149,6 +149,38 @@ fn a_killed_block_server_is_a_pause_and_everything_goes_on_when_it_is_back() {
 }
 
 #[test]
+fn a_block_server_is_added_and_another_drained_and_removed_under_a_mount() {
+    let cluster = Cluster::new();
+    cluster.start(&["--processes", "--lease", "3s"]);
+    let (mnt, data) = (cluster.path("mnt"), cluster.text("data"));
+    write_durably(&mnt.join("before"), &vec![1; 5_000_000]);
+    let state = |node: u64| -> Result<serde_json::Value, String> {
+        let output = cluster.run(&["server", "ls", "--json", &data]);
+        let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = all["block_servers"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["node"] == node).cloned();
+        row.ok_or_else(|| format!("there is no server {node}: {all}"))
+    };
+    let refused = plumeria(&["server", "drain", &data, "12"]);
+    assert_eq!(refused.status.code(), Some(1), "three copies need three servers");
+    cluster.run(&["server", "add", &data, "14"]);
+    eventually(Duration::from_secs(60), || match state(14)? {
+        row if row["groups"].as_u64() > Some(0) && row["missing_groups"] == 0 => Ok(()),
+        row => Err(format!("server 14 takes no share: {row}")),
+    });
+    cluster.run(&["server", "drain", &data, "12", "--timeout", "60s"]);
+    assert_eq!(state(12).unwrap()["groups"], 0);
+    write_durably(&mnt.join("meanwhile"), &vec![2; 5_000_000]);
+    cluster.run(&["server", "remove", &data, "12"]);
+    assert!(state(12).is_err());
+    assert!(fs::read(mnt.join("before")).unwrap() == vec![1; 5_000_000]);
+    cluster.stop();
+    cluster.start(&[]);
+    assert!(fs::read(mnt.join("before")).unwrap() == vec![1; 5_000_000]);
+    assert!(fs::read(mnt.join("meanwhile")).unwrap() == vec![2; 5_000_000]);
+}
+
+#[test]
 fn stop_refuses_while_another_mount_lives_and_names_it() {
     let cluster = Cluster::new();
     cluster.start(&[]);

@@ -3,13 +3,37 @@
 use super::{format, running, start, three};
 use crate::{
     disk::{CHUNK, Fence},
-    link::Known,
+    link::{Known, Standing},
     map::{
-        api::MapError,
+        api::{Change, MapError},
         machine::{Command, MAIN, Map},
     },
     place::{ChainVersion, Group, GroupBits, Incarnation, ServerId},
 };
+
+fn members(map: &Map, group: usize) -> Vec<u64> {
+    map.rows[group].chain.iter().map(|seat| seat.server.0).collect()
+}
+
+/// Lets all joiners come in and all heads report until nothing changes any more.
+pub(super) fn finish(map: &mut Map) {
+    loop {
+        let before = map.version;
+        for (group, chain) in (0..).map(Group).zip(map.chart().chains) {
+            let head = &chain.members[0];
+            let (server, incarnation) = (head.server, head.incarnation);
+            let groups = vec![(group, chain.version)];
+            map.handle(Command::Equal { server, incarnation, groups }).unwrap();
+            if let Some(joiner) = chain.joiner {
+                let groups = vec![(group, chain.version, joiner.server)];
+                map.handle(Command::Ready { server, incarnation, groups }).unwrap();
+            }
+        }
+        if map.version == before {
+            return;
+        }
+    }
+}
 
 fn equal(map: &Map) -> usize {
     map.rows.iter().filter(|row| row.equal).count()
@@ -25,7 +49,7 @@ fn report(map: &mut Map, server: u64, incarnation: u64) -> Result<u64, MapError>
 #[test]
 fn chains_rotate_over_the_servers_so_that_each_heads_a_share() {
     let map = running();
-    let heads: Vec<u64> = map.rows.iter().map(|row| row.chain[0].0).collect();
+    let heads: Vec<u64> = map.rows.iter().map(|row| row.chain[0].server.0).collect();
     assert_eq!(heads, [1, 2, 3, 1, 2, 3, 1, 2]);
     assert!(map.rows.iter().all(|row| row.chain.len() == 3));
 }
@@ -37,7 +61,7 @@ fn more_copies_than_servers_are_as_many_as_servers() {
     let format = Command::Format { cluster: 7, servers, replication: 3, bits: GroupBits(0) };
     map.handle(format).unwrap();
     assert_eq!(map.chart().replication, 1);
-    assert_eq!(map.rows[0].chain, [ServerId(4)]);
+    assert_eq!(members(&map, 0), [4]);
 }
 
 #[test]
@@ -91,15 +115,17 @@ fn a_report_about_an_older_version_does_not_count() {
 }
 
 #[test]
-fn one_clean_restart_waits_for_a_report_but_all_of_them_do_not() {
+fn clean_restarts_of_all_wait_for_a_report_because_the_chain_may_have_served_between_them() {
     let mut map = running();
-    map.handle(Command::Register(start(1, 2, true))).unwrap();
-    assert_eq!(equal(&map), 0, "its head may have had something in flight");
-    map.handle(Command::Register(start(2, 2, true))).unwrap();
-    map.handle(Command::Register(start(3, 2, true))).unwrap();
+    for server in 1..=3 {
+        map.handle(Command::Register(start(server, 2, true))).unwrap();
+        assert_eq!(equal(&map), 0, "its head may have had something in flight");
+    }
+    assert!(map.rows.iter().all(|row| row.intact == ChainVersion(0)), "but nothing was lost");
+    for server in 1..=3 {
+        report(&mut map, server, 2).unwrap();
+    }
     assert_eq!(equal(&map), 8);
-    map.handle(Command::Register(start(1, 3, true))).unwrap();
-    assert_eq!(equal(&map), 0, "clean starts count since the members were last equal");
 }
 
 #[test]
@@ -134,20 +160,109 @@ fn strangers_and_other_directories_are_refused() {
 }
 
 #[test]
-fn an_expired_start_is_cut_off_until_the_server_starts_again() {
+fn a_server_whose_lease_ran_out_is_cut_from_its_chains_and_comes_back_at_their_tails() {
     let mut map = running();
     let (server, incarnation) = (ServerId(3), Incarnation(1));
     map.handle(Command::Expire { server, incarnation }).unwrap();
     assert!(!map.is_current(server, incarnation));
     assert!(map.rows.iter().all(|row| row.version == ChainVersion(5) && !row.equal));
+    assert!(map.rows.iter().all(|row| row.seat(server).is_none() && row.spare == [server]));
     let again = map.handle(Command::Register(start(3, 1, true)));
-    assert_eq!(again, Err(MapError::Superseded(server)));
+    assert_eq!(again, Err(MapError::Expired(server)));
     let before = map.clone();
     map.handle(Command::Expire { server, incarnation }).unwrap();
     assert_eq!(map, before);
+    report(&mut map, 1, 1).unwrap();
+    report(&mut map, 2, 1).unwrap();
+    assert_eq!(equal(&map), 8, "the survivors go on");
     assert_eq!(map.handle(Command::Register(start(3, 2, true))), Ok(2));
-    assert!(map.is_current(server, Incarnation(2)));
-    assert_eq!(equal(&map), 0, "what was cut off is made equal by the heads");
+    assert_eq!(equal(&map), 8, "who is outside does not stop them");
+    let chain = map.chart().chains[0].clone();
+    assert_eq!(chain.joiner.map(|member| member.server), Some(server));
+    let groups = vec![(Group(0), ChainVersion(5), server)];
+    let (server, incarnation) = (ServerId(1), Incarnation(1));
+    map.handle(Command::Ready { server, incarnation, groups }).unwrap();
+    assert_eq!(members(&map, 0), [1, 2, 3]);
+    assert!(!map.rows[0].equal && map.rows[0].version == ChainVersion(6));
+    assert_eq!(map.rows[0].chain[2].standing, Standing::Syncing);
+    report(&mut map, 1, 1).unwrap();
+    assert!(map.rows[0].equal && map.rows[0].chain[2].standing == Standing::Serving);
+    assert_eq!(map.rows[0].intact, ChainVersion(0), "nothing was lost on the way");
+}
+
+#[test]
+fn the_last_member_that_has_the_data_is_never_cut() {
+    let mut map = running();
+    for server in 1..=3 {
+        let incarnation = Incarnation(1);
+        map.handle(Command::Expire { server: ServerId(server), incarnation }).unwrap();
+    }
+    for group in 0..8 {
+        assert_eq!(members(&map, group).len(), 1, "the last one stays");
+    }
+    // Those that were cut first come back: nothing is taken from them.
+    map.handle(Command::Register(start(1, 2, false))).unwrap();
+    map.handle(Command::Register(start(2, 2, false))).unwrap();
+    assert!(map.rows.iter().all(|row| row.chain.len() == 1 && row.chain[0].server.0 == 3));
+    let forsake = Command::Forsake { server: ServerId(3), incarnation: Incarnation(1) };
+    map.handle(forsake).unwrap();
+    assert!(map.rows.iter().all(|row| row.chain.len() == 1));
+    let remove = Command::Change(Change::Remove(ServerId(3)));
+    assert!(matches!(map.handle(remove), Err(MapError::Refused(text)) if text.contains("only")));
+}
+
+#[test]
+fn a_member_that_is_down_is_waited_for_while_all_others_started_anew_and_then_forsaken() {
+    let mut map = running();
+    map.handle(Command::Register(start(1, 2, false))).unwrap();
+    map.handle(Command::Register(start(2, 2, false))).unwrap();
+    let (server, incarnation) = (ServerId(3), Incarnation(1));
+    map.handle(Command::Expire { server, incarnation }).unwrap();
+    assert!(map.rows.iter().all(|row| row.seat(server).is_some()), "it may have the newest bytes");
+    assert!(map.rows.iter().all(|row| row.intact == ChainVersion(0)));
+    map.handle(Command::Forsake { server, incarnation }).unwrap();
+    assert!(map.rows.iter().all(|row| row.seat(server).is_none()));
+    assert!(map.rows.iter().all(|row| row.intact == row.version), "clients must write again");
+}
+
+#[test]
+fn a_drained_server_leaves_only_when_another_has_taken_its_place() {
+    let mut map = running();
+    let drain = || Command::Change(Change::Drain(ServerId(2)));
+    assert!(matches!(map.handle(drain()), Err(MapError::Refused(text)) if text.contains("add")));
+    let add = Change::Add { server: ServerId(4), weight: 100, domain: String::new() };
+    map.handle(Command::Change(add)).unwrap();
+    map.handle(Command::Register(start(4, 1, true))).unwrap();
+    map.handle(drain()).unwrap();
+    assert!(map.rows.iter().all(|row| row.seat(ServerId(2)).is_some()));
+    finish(&mut map);
+    assert!(map.rows.iter().all(|row| row.seat(ServerId(2)).is_none() && row.chain.len() == 3));
+    assert!(map.news(ServerId(2), Known::default()).chains.len() == 8, "it hears that it is out");
+    map.handle(Command::Change(Change::Remove(ServerId(2)))).unwrap();
+    assert!(matches!(
+        map.handle(Command::Register(start(2, 9, true))),
+        Err(MapError::Refused(text)) if text.contains("server add")
+    ));
+}
+
+#[test]
+fn a_server_that_keeps_chains_is_not_removed() {
+    let mut map = running();
+    let remove = Command::Change(Change::Remove(ServerId(2)));
+    assert!(matches!(map.handle(remove), Err(MapError::Refused(text)) if text.contains("drain")));
+}
+
+#[test]
+fn a_server_that_never_came_is_cut_off_from_what_the_others_keep() {
+    let mut map = Map::new();
+    map.handle(format()).unwrap();
+    map.handle(Command::Register(start(1, 1, true))).unwrap();
+    map.handle(Command::Register(start(2, 1, true))).unwrap();
+    assert!(map.chart().chains.is_empty());
+    let (server, incarnation) = (ServerId(3), Incarnation(0));
+    map.handle(Command::Expire { server, incarnation }).unwrap();
+    assert_eq!(map.chart().chains.len(), 8);
+    assert!(map.rows.iter().all(|row| row.chain.len() == 2));
 }
 
 #[test]
@@ -183,7 +298,7 @@ fn news_are_the_rows_that_changed_and_only_whole_chains() {
     let news = map.news(ServerId(1), after);
     assert_eq!(news.chains.len(), 1);
     assert!(news.chains[0].equal && news.chains[0].group == Group(1));
-    assert_eq!(news.chains[0].members[1].incarnation, Incarnation(2));
+    assert_eq!(news.chains[0].members[2].incarnation, Incarnation(2));
 }
 
 #[test]

@@ -12,7 +12,10 @@ use super::{start, three};
 use crate::{
     disk::{Fence, Space},
     link::{Heartbeat, Known, MapLink},
-    map::{MapClient, MapConfig, MapError, MapRpc, MapServer, MapService, MapWire, ServerState},
+    map::{
+        MapClient, MapConfig, MapError, MapRpc, MapServer, MapService, MapWire, ServerState,
+        api::Chart, log::Solo,
+    },
     place::{GroupBits, Incarnation, ServerId},
 };
 
@@ -60,13 +63,22 @@ impl Clock for Handmade {
 }
 
 fn config() -> MapConfig {
-    MapConfig { cluster: 7, servers: three(), replication: 3, bits: GroupBits(3), lease: LEASE }
+    MapConfig {
+        cluster: 7,
+        servers: three(),
+        replication: 3,
+        bits: GroupBits(3),
+        lease: LEASE,
+        replace: MapConfig::REPLACE,
+        rate: 0,
+    }
 }
 
 fn solo() -> (Handmade, Arc<MapServer>) {
     let clock = Handmade::default();
     let world = World { clock: Arc::new(clock.clone()), ..World::real() };
-    (clock, MapServer::solo(&world, config()))
+    // Nobody looks after the servers but the test.
+    (clock, MapServer::new(&world, Arc::new(Solo::new()), config()))
 }
 
 fn beat(server: u64, incarnation: u64, known: Known, confirmed: u64) -> Heartbeat {
@@ -98,7 +110,10 @@ async fn status_tells_leases_and_space() {
     clock.advance(LEASE / 2);
     let servers = map.servers(Time::NEVER).await.unwrap();
     let states: Vec<ServerState> = servers.iter().map(|server| server.state).collect();
-    assert_eq!(states, [ServerState::Up, ServerState::Down, ServerState::Down]);
+    assert_eq!(states, [ServerState::Up, ServerState::Suspect, ServerState::Suspect]);
+    map.look_after().await.unwrap();
+    let servers = map.servers(Time::NEVER).await.unwrap();
+    assert_eq!(servers[1].state, ServerState::Down);
     assert_eq!(servers[0].lease_left, LEASE / 2);
     assert_eq!(servers[0].space.free, 50);
     assert_eq!(servers[0].groups, 8);
@@ -139,7 +154,7 @@ async fn a_silent_server_is_waited_out_and_cut_off_and_the_others_hear_of_it_fir
     clock.advance(Duration::from_millis(1));
     assert!(fence.as_mut().now_or_never().is_none(), "the survivors know the old versions only");
     let late = map.heartbeat(beat(3, 1, known, 1), Time::NEVER).await;
-    assert_eq!(late.unwrap_err(), MapError::Superseded(ServerId(3)));
+    assert_eq!(late.unwrap_err(), MapError::Expired(ServerId(3)));
     for server in [1, 2] {
         let granted = map.heartbeat(beat(server, 1, known, 1), Time::NEVER).await.unwrap();
         assert!(granted.news.chains.iter().all(|chain| !chain.equal));
@@ -243,4 +258,41 @@ async fn the_map_answers_the_same_over_the_wire_through_its_leader() {
     let news = client.news(ServerId(1), Incarnation(1), known, nothing).await;
     assert_eq!(news, Ok(None));
     drop(serving);
+}
+
+#[tokio::test]
+async fn silent_servers_are_cut_off_then_forsaken_then_replaced() {
+    let (clock, map) = solo();
+    three_up(&map).await;
+    let members = |chart: Chart| -> Vec<u64> {
+        chart.chains[0].members.iter().map(|member| member.server.0).collect()
+    };
+    let chart = || map.chart(0, Time::NEVER);
+    clock.advance(LEASE - Duration::from_millis(1));
+    map.look_after().await.unwrap();
+    assert_eq!(members(chart().await.unwrap().unwrap()), [1, 2, 3], "a lease is waited out");
+    for server in [1, 2] {
+        map.heartbeat(beat(server, 1, Known::default(), 0), Time::NEVER).await.unwrap();
+    }
+    clock.advance(Duration::from_millis(1));
+    map.look_after().await.unwrap();
+    assert_eq!(members(chart().await.unwrap().unwrap()), [1, 2]);
+    let late = map.heartbeat(beat(3, 1, Known::default(), 0), Time::NEVER).await;
+    assert_eq!(late.unwrap_err(), MapError::Expired(ServerId(3)));
+    // The two others start anew; one of them dies at once and is not forsaken before its time.
+    for server in [1, 2] {
+        map.register(start(server, 2, false), Time::NEVER).await.unwrap();
+    }
+    clock.advance(LEASE * 2);
+    map.heartbeat(beat(1, 2, Known::default(), 0), Time::NEVER).await.unwrap();
+    map.look_after().await.unwrap();
+    assert_eq!(members(chart().await.unwrap().unwrap()), [1, 2], "it may have the newest bytes");
+    // From when it is seen to be down it is given four leases.
+    map.look_after().await.unwrap();
+    clock.advance(LEASE * 4);
+    map.heartbeat(beat(1, 2, Known::default(), 0), Time::NEVER).await.unwrap();
+    map.look_after().await.unwrap();
+    let chart = chart().await.unwrap().unwrap();
+    assert!(chart.chains.iter().all(|chain| chain.members.len() == 1));
+    assert!(chart.chains.iter().all(|chain| chain.intact == chain.version));
 }

@@ -47,6 +47,8 @@ impl Cluster {
             replication: 3,
             bits: GroupBits(3),
             lease: Duration::from_secs(3),
+            replace: MapConfig::REPLACE,
+            rate: 0,
         };
         let map = MapClient::new(&world, vec![(1, MapServer::solo(&world, config))]);
         let me = Identity { cluster: ClusterId(7), node: NodeId(1), role: Role::Block };
