@@ -46,6 +46,50 @@ impl Bug {
         Self::JoinEmpty,
         Self::AdmitFenced,
     ];
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.words().0
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn what(self) -> &'static str {
+        self.words().1
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::AnswerBeforeTail => (
+                "answer-before-tail",
+                "the head answers before the members after it have the write",
+            ),
+            Self::FlushNothing => ("flush-nothing", "a flush is answered without a commit"),
+            Self::RestartAsInSync => {
+                ("restart-as-in-sync", "a server that lost its memory says that it has everything")
+            }
+            Self::ConfirmAtOnce => {
+                ("confirm-at-once", "a fence is confirmed with a write of its session under way")
+            }
+            Self::ShowUncommitted => {
+                ("show-uncommitted", "a replica shows what the tail may not have yet")
+            }
+            Self::ForgetSequences => ("forget-sequences", "a retry is taken for a new mutation"),
+            Self::IgnoreLease => ("ignore-lease", "a server goes on without a lease"),
+            Self::CutTooEarly => {
+                ("cut-too-early", "the map cuts a server off before its lease ran out")
+            }
+            Self::IgnoreVersion => {
+                ("ignore-version", "requests of another chain version are served")
+            }
+            Self::HighestWins => {
+                ("highest-wins", "the highest version of a block wins, whoever has it")
+            }
+            Self::JoinEmpty => ("join-empty", "a new member serves without what it lacks"),
+            Self::AdmitFenced => ("admit-fenced", "the sessions that are fenced are not looked up"),
+        }
+    }
 }
 
 #[cfg(feature = "seeded-bugs")]

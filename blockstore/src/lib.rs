@@ -8,7 +8,6 @@ pub mod bulk;
 mod chain;
 pub mod client;
 mod disk;
-#[cfg(feature = "engine")]
 pub mod engine;
 mod error;
 pub mod link;

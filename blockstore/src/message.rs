@@ -191,8 +191,10 @@ pub enum Request {
 pub struct BlockContent {
     /// Its version.
     pub version: BlockVersion,
-    /// Bit i: page i is there; the others are zeros.
+    /// Bit i: page i is there; the others are zeros, or lost.
     pub pages: u16,
+    /// Bit i: page i was there, and nobody has a good copy of it: reads of it fail, until it is written.
+    pub lost: u16,
     /// CRC32C of each page that is there.
     pub sums: Vec<u32>,
     /// The pages that are there.
@@ -200,12 +202,48 @@ pub struct BlockContent {
 }
 
 impl BlockContent {
+    /// Takes the pages that are lost here from another copy of the same version, as far as they are
+    /// good there. Both are well formed.
+    pub fn complete(&mut self, other: &Self) {
+        if other.version != self.version || other.pages & self.lost == 0 {
+            return;
+        }
+        *self = self.completed(other);
+    }
+
+    fn completed(&self, other: &Self) -> Self {
+        let page = usize::try_from(PAGE).expect("a page is small");
+        let mut taken = Self { version: self.version, ..Self::default() };
+        let mut body = Vec::new();
+        let (mut mine, mut theirs) = (self.good(page), other.good(page));
+        for bit in (0..16).map(|place| 1_u16 << place) {
+            let (own, found) = (
+                if self.pages & bit == 0 { None } else { mine.next() },
+                if other.pages & bit == 0 { None } else { theirs.next() },
+            );
+            let found = found.filter(|_| self.lost & bit != 0);
+            if let Some((sum, bytes)) = own.or(found) {
+                taken.pages |= bit;
+                taken.sums.push(sum);
+                body.extend_from_slice(bytes);
+            }
+        }
+        taken.lost = self.lost & !taken.pages;
+        taken.body = body.into();
+        taken
+    }
+
+    fn good(&self, page: usize) -> impl Iterator<Item = (u32, &[u8])> {
+        self.sums.iter().copied().zip(self.body.chunks(page))
+    }
+
     /// Whether it is well formed and its pages match their checksums.
     #[must_use]
     pub fn check(&self) -> bool {
         let count = usize::try_from(self.pages.count_ones()).expect("at most sixteen");
         let page = usize::try_from(PAGE).expect("a page is small");
-        self.sums.len() == count
+        self.pages & self.lost == 0
+            && self.sums.len() == count
             && self.body.len() == count * page
             && self.body.chunks(page).map(checksum).eq(self.sums.iter().copied())
     }

@@ -123,10 +123,11 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Stopped`].
     fn version(&self, block: BlockId) -> Result<BlockVersion, StoreError>;
 
-    /// The content of a block; version zero and no pages if there is none. May block.
+    /// The content of a block; version zero and no pages if there is none. Pages that fail their
+    /// checksum are [`BlockContent::lost`]. May block.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] or [`StoreError::Stopped`].
+    /// [`StoreError::Damaged`] if nothing is known of the block, or [`StoreError::Stopped`].
     fn fetch(&self, block: BlockId) -> Result<BlockContent, StoreError>;
 
     /// Replaces the content of a block, in memory. `content` is well formed ([`BlockContent::check`]).

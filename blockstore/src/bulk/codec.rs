@@ -109,7 +109,8 @@ impl Pen {
     }
 
     fn content(&mut self, content: &BlockContent) -> Bytes {
-        self.version(content.version).u32(u32::from(content.pages)).sums(&content.sums);
+        self.version(content.version).u32(u32::from(content.pages) | u32::from(content.lost) << 16);
+        self.sums(&content.sums);
         content.body.clone()
     }
 }
@@ -220,8 +221,9 @@ impl Eye<'_> {
 
     fn content(&mut self, body: Bytes) -> Result<BlockContent> {
         let version = self.version()?;
-        let pages = u16::try_from(self.u32()?).map_err(|_| Malformed)?;
-        Ok(BlockContent { version, pages, sums: self.sums()?, body })
+        let masks = self.u32()?;
+        let (pages, lost) = (masks as u16, (masks >> 16) as u16);
+        Ok(BlockContent { version, pages, lost, sums: self.sums()?, body })
     }
 
     /// All was read.

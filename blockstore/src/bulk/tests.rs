@@ -31,7 +31,8 @@ fn requests() -> Vec<Request> {
     let discard = Discard { volume, offset: 4096, length: 1 << 40 };
     let seen = Seen { writer: ticket().writer, floor: Sequence(2), done: vec![Sequence(9)] };
     let sums = page_sums(0, &body);
-    let content = BlockContent { version: BlockVersion::default(), pages: 3, sums, body };
+    let content =
+        BlockContent { version: BlockVersion::default(), pages: 3, lost: 0x8100, sums, body };
     let (change, order) = (Change::Write(write), Order(9));
     vec![
         Request::Read { group, chain, volume, offset, length: 512, freshness: Freshness::Any },

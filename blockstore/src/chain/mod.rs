@@ -261,6 +261,11 @@ impl Machine {
         }
     }
 
+    /// Whether a mutation was ordered before, or answered.
+    pub(crate) fn knows(&mut self, ticket: &Ticket) -> bool {
+        self.seen.look(ticket) != Known::New
+    }
+
     /// At the others: a mutation from the predecessor.
     pub(crate) fn receive(
         &mut self,

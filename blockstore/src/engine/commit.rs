@@ -10,11 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rocksdb::WriteBatch;
 
 use super::{
-    End, Inner, Waiter,
-    index::{self, Patches},
+    End, Inner, Queue, Waiter,
+    index::{self, Batch, Patches},
     read::merged,
     rows::{self, Entry, Slot},
     slots::{Files, Slots},
@@ -29,10 +28,8 @@ use crate::{
 
 /// At most this many changed pages of a block ride in the batch.
 const PATCH_PAGES: u32 = 4;
-/// Patch rows from which on idle time is used to fold them.
-const FOLD_IDLE: u64 = 1024;
-/// Patch rows from which on they are folded even when there is other work.
-const FOLD_ALWAYS: u64 = 8192;
+/// So many times the patch rows that idle time is used for are folded even when there is other work.
+const FOLD_ALWAYS: u64 = 8;
 /// Blocks folded at a time.
 const FOLD_BLOCKS: usize = 64;
 /// Bytes of a commit that nobody waits for, so that those who come meanwhile wait less.
@@ -49,6 +46,8 @@ pub(super) struct Committer {
     slots: Slots,
     patches: Patches,
     patch_rows: u64,
+    /// Waits without work, one after the other.
+    idle: u32,
 }
 
 /// What a wait for work ended with.
@@ -59,9 +58,28 @@ enum Work {
     End(End),
 }
 
+impl Queue {
+    /// What is to be done next.
+    fn next(&mut self) -> Option<Work> {
+        if let Some(end) = &mut self.end {
+            // The mark stays: nothing is queued any more.
+            return Some(Work::End(std::mem::replace(end, End::Abrupt)));
+        }
+        if !self.waiting.is_empty() {
+            let (scopes, waiters): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.waiting).into_iter().unzip();
+            let mut scope: Vec<Hashes> = scopes.into_iter().flatten().collect();
+            scope.sort_unstable();
+            scope.dedup();
+            return Some(Work::Asked(scope, waiters));
+        }
+        std::mem::take(&mut self.kick).then_some(Work::Much)
+    }
+}
+
 /// A commit in the making.
 struct Round {
-    batch: WriteBatch,
+    batch: Batch,
     files: BTreeSet<u64>,
     stage: Vec<u8>,
     stage_at: Option<Slot>,
@@ -75,49 +93,57 @@ fn failed(error: &io::Error) -> StoreError {
 impl Committer {
     pub(super) fn new(inner: Arc<Inner>, slots: Slots, patches: Patches) -> Self {
         let patch_rows = patches.values().map(|count| u64::from(*count)).sum();
-        Self { inner, slots, patches, patch_rows }
+        Self { inner, slots, patches, patch_rows, idle: 0 }
     }
 
+    /// Works until the engine ends.
     pub(super) fn run(mut self) {
-        let mut idle = 0;
         loop {
-            let (done, waiters, end) = match self.wait() {
-                Work::Asked(scope, waiters) => {
-                    idle = 0;
-                    let fold = self.patch_rows > FOLD_ALWAYS;
-                    (self.round(|layer| layer.freeze(&scope), fold), waiters, None)
-                }
-                Work::Much => {
-                    idle = 0;
-                    (self.round(|layer| layer.freeze_some(PIECE), false), Vec::new(), None)
-                }
-                Work::Idle => {
-                    idle += 1;
-                    (self.idle(idle), Vec::new(), None)
-                }
-                Work::End(End::Abrupt) => return,
-                Work::End(End::Orderly(clean, waiter)) => {
-                    let done = self.round(|layer| layer.freeze(&[Hashes::ALL]), false);
-                    let done = match done {
-                        Ok(()) if clean => self.inner.dir.end(&self.inner.world),
-                        done => done,
-                    };
-                    (done, vec![waiter], Some("it was closed"))
-                }
-            };
-            if let Err(error) = &done {
-                self.fail(error);
-            } else if let Some(reason) = end {
-                self.inner.state.lock().stopped = Some(reason.to_owned());
-            }
-            for waiter in waiters {
-                // Who does not wait any more needs no answer.
-                let _ = waiter.send(done.clone());
-            }
-            if done.is_err() || end.is_some() {
+            let work = self.wait();
+            if !self.perform(work) {
                 return;
             }
         }
+    }
+
+    /// Does what there is to do, if anything, and does not wait for more.
+    pub(super) fn step(&mut self) {
+        let work = self.inner.queue.lock().next();
+        if let Some(work) = work {
+            self.perform(work);
+        }
+    }
+
+    /// Does one piece of work; whether there can be more.
+    fn perform(&mut self, work: Work) -> bool {
+        self.idle = if matches!(work, Work::Idle) { self.idle + 1 } else { 0 };
+        let (done, waiters, end) = match work {
+            Work::Asked(scope, waiters) => {
+                let fold = self.patch_rows > self.inner.config.fold * FOLD_ALWAYS;
+                (self.round(|layer| layer.freeze(&scope), fold), waiters, None)
+            }
+            Work::Much => (self.round(|layer| layer.freeze_some(PIECE), false), Vec::new(), None),
+            Work::Idle => (self.idle(self.idle), Vec::new(), None),
+            Work::End(End::Abrupt) => return false,
+            Work::End(End::Orderly(clean, waiter)) => {
+                let done = self.round(|layer| layer.freeze(&[Hashes::ALL]), false);
+                let done = match done {
+                    Ok(()) if clean => self.inner.dir.end(&self.inner.world),
+                    done => done,
+                };
+                (done, vec![waiter], Some("it was closed"))
+            }
+        };
+        if let Err(error) = &done {
+            self.fail(error);
+        } else if let Some(reason) = end {
+            self.inner.state.lock().stopped = Some(reason.to_owned());
+        }
+        for waiter in waiters {
+            // Who does not wait any more needs no answer.
+            let _ = waiter.send(done.clone());
+        }
+        done.is_ok() && end.is_none()
     }
 
     /// After a failure nothing is tried again: what the disk has is unknown.
@@ -137,21 +163,8 @@ impl Committer {
     fn wait(&self) -> Work {
         let mut queue = self.inner.queue.lock();
         loop {
-            if let Some(end) = &mut queue.end {
-                // The mark stays: nothing is queued any more.
-                return Work::End(std::mem::replace(end, End::Abrupt));
-            }
-            if !queue.waiting.is_empty() {
-                let (scopes, waiters): (Vec<_>, Vec<_>) =
-                    std::mem::take(&mut queue.waiting).into_iter().unzip();
-                let mut scope: Vec<Hashes> = scopes.into_iter().flatten().collect();
-                scope.sort_unstable();
-                scope.dedup();
-                return Work::Asked(scope, waiters);
-            }
-            if queue.kick {
-                queue.kick = false;
-                return Work::Much;
+            if let Some(work) = queue.next() {
+                return work;
             }
             if self.inner.wake.wait_for(&mut queue, IDLE).timed_out() {
                 return Work::Idle;
@@ -160,7 +173,7 @@ impl Committer {
     }
 
     fn idle(&mut self, waits: u32) -> Result<(), StoreError> {
-        if self.patch_rows > FOLD_IDLE {
+        if self.patch_rows > self.inner.config.fold {
             return self.round(|_| Layer::default(), true);
         }
         if waits.is_multiple_of(IDLE_WAITS) {
@@ -190,7 +203,7 @@ impl Committer {
             return Ok(());
         }
         let mut round = Round {
-            batch: WriteBatch::default(),
+            batch: Batch::default(),
             files: BTreeSet::new(),
             stage: Vec::new(),
             stage_at: None,
@@ -214,7 +227,7 @@ impl Committer {
         let mut found = BTreeMap::<Key, Dirty>::new();
         for sweep in &frozen.sweeps {
             let span = Key::span(sweep.group).into_inner();
-            index::each_entry(&self.inner.db, span, |key, entry| {
+            index::each_entry(&*self.inner.index, span, |key, entry| {
                 let mask = sweep.covers(key) & entry.valid;
                 if mask != 0 && !frozen.blocks.contains_key(&key) {
                     let dirty = found.entry(key).or_default();
@@ -235,7 +248,7 @@ impl Committer {
         dirty: &Dirty,
         fold: bool,
     ) -> Result<(), StoreError> {
-        let old = index::entry(&self.inner.db, key)?;
+        let old = index::entry(&*self.inner.index, key)?;
         let changed = dirty.mask();
         let base = old.as_ref().map_or(0, |old| old.valid) & !dirty.cleared;
         let old_patched = old.as_ref().map_or(0, |old| old.patched);
@@ -259,7 +272,7 @@ impl Committer {
         let small = changed.count_ones() <= PATCH_PAGES && !(fold && entry.patched | changed != 0);
         if small || entry.valid == 0 {
             for (page, bytes, _) in &pages {
-                round.batch.put(rows::patch_key(key, *page), bytes);
+                round.batch.put(&rows::patch_key(key, *page), bytes.clone());
                 entry.patched |= 1 << page;
             }
         } else {
@@ -278,15 +291,15 @@ impl Committer {
             entry.slot = Some(slot);
         }
         for page in (0..PAGES).filter(|page| old_patched & !entry.patched & (1 << page) != 0) {
-            round.batch.delete(rows::patch_key(key, page));
+            round.batch.delete(&rows::patch_key(key, page));
         }
         if entry.valid & !entry.patched == 0 {
             self.release(&mut entry);
         }
         if entry.valid == 0 {
-            round.batch.delete(rows::block_key(key));
+            round.batch.delete(&rows::block_key(key));
         } else {
-            round.batch.put(rows::block_key(key), entry.encode());
+            round.batch.put(&rows::block_key(key), entry.encode());
         }
         round.patches.push((key, entry.patched.count_ones()));
         Ok(())
@@ -311,6 +324,11 @@ impl Committer {
             match change {
                 None => {}
                 Some(Page::Whole { bytes, sum }) => pages.push((page, bytes.clone(), *sum)),
+                Some(Page::Lost) => {
+                    let zeros = Bytes::from_static(&[0; PAGE_BYTES]);
+                    let never = !checksum(&zeros);
+                    pages.push((page, zeros, never));
+                }
                 Some(Page::Parts { have, bytes }) => {
                     let below = match old {
                         Some(old) if base & (1 << page) != 0 => {
@@ -339,9 +357,9 @@ impl Committer {
             self.inner.files.sync(*file).map_err(|error| failed(&error))?;
         }
         for (unit, bits) in self.slots.rows() {
-            round.batch.put(rows::unit_key(unit), rows::unit_value(&bits));
+            round.batch.put(&rows::unit_key(unit), rows::unit_value(&bits).to_vec());
         }
-        index::write(&self.inner.db, round.batch)?;
+        self.inner.index.write(round.batch)?;
         for (key, count) in round.patches {
             let before = if count == 0 {
                 self.patches.remove(&key)

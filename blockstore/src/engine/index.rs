@@ -1,11 +1,9 @@
-//! RocksDB: its options, and the scan at the start. What rows mean to a commit or a read is theirs.
+//! The index of an engine, as commits and reads see it: ordered rows, changed by batches that are
+//! durable when they are done. RocksDB is behind it, or what stands in for it on a simulated disk.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
-use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode,
-    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
-};
+use bytes::Bytes;
 
 use super::{
     rows::{self, Entry},
@@ -13,72 +11,72 @@ use super::{
 };
 use crate::store::{StoreError, overlay::Key};
 
-const MEMTABLE: usize = 8 << 20;
-const CACHE: usize = 16 << 20;
-
 /// Blocks that have patch rows, and how many.
 pub(crate) type Patches = BTreeMap<Key, u32>;
 
-pub(crate) fn stop(error: &rocksdb::Error) -> StoreError {
-    StoreError::Stopped(format!("the index failed: {error}"))
+/// Rows that are put (or deleted, without a value), in this order, all of them or none.
+#[derive(Default, Debug)]
+pub struct Batch(pub Vec<(Vec<u8>, Option<Bytes>)>);
+
+impl Batch {
+    pub(crate) fn put(&mut self, key: &[u8], value: impl Into<Bytes>) {
+        self.0.push((key.to_vec(), Some(value.into())));
+    }
+
+    pub(crate) fn delete(&mut self, key: &[u8]) {
+        self.0.push((key.to_vec(), None));
+    }
 }
 
-/// Opens the index, or makes it.
-pub(crate) fn open(path: &Path) -> Result<DB, StoreError> {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_write_buffer_size(MEMTABLE);
-    options.set_max_write_buffer_number(3);
-    options.set_max_total_wal_size(4 * MEMTABLE as u64);
-    options.set_max_background_jobs(2);
-    options.set_max_open_files(64);
-    options.set_max_file_opening_threads(1);
-    options.set_compression_type(DBCompressionType::Lz4);
-    options.set_keep_log_file_num(2);
-    options.set_log_level(LogLevel::Warn);
-    options.set_stats_dump_period_sec(0);
-    options.set_stats_persist_period_sec(0);
-    options.set_skip_stats_update_on_db_open(true);
-    options.set_paranoid_checks(true);
-    // A torn tail after a power loss is normal: what was acknowledged as durable was synced before.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(CACHE));
-    table.set_bloom_filter(10.0, false);
-    table.set_cache_index_and_filter_blocks(true);
-    options.set_block_based_table_factory(&table);
-    DB::open(&options, path).map_err(|error| {
-        StoreError::Unusable(format!("cannot open the index {}: {error}", path.display()))
-    })
+/// Ordered rows on stable storage. An error ends the engine; nothing is tried again.
+pub trait Index: Send + Sync {
+    /// The value of a row.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// Calls `each` with the rows from `from` on and before `before`, in order of their keys, until
+    /// it says that it has enough.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    fn each(
+        &self,
+        from: &[u8],
+        before: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError>;
+
+    /// Makes a batch true and durable, whole or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    fn write(&self, batch: Batch) -> Result<(), StoreError>;
 }
 
 /// Reads the allocation bitmaps and notes which blocks have patches.
-pub(crate) fn scan(db: &DB) -> Result<(Slots, Patches), StoreError> {
+pub(crate) fn scan(index: &dyn Index) -> Result<(Slots, Patches), StoreError> {
     let mut units = BTreeMap::new();
-    let start = rows::unit_key(0);
-    for row in db.iterator(IteratorMode::From(&start, Direction::Forward)) {
-        let (key, value) = row.map_err(|error| stop(&error))?;
-        match rows::unit_of(&key, &value) {
-            Some((unit, bits)) => units.insert(unit, bits),
-            None => break,
-        };
-    }
+    let (first, last) = (rows::unit_key(0), rows::unit_key(u32::MAX));
+    index.each(&first, &last, &mut |key, value| {
+        let unit = rows::unit_of(key, value);
+        units.extend(unit);
+        unit.is_some()
+    })?;
     let mut patches = Patches::new();
-    let mut range = ReadOptions::default();
-    range.set_iterate_upper_bound(rows::PATCH_END);
-    let mode = IteratorMode::From(&rows::PATCH_START, Direction::Forward);
-    for row in db.iterator_opt(mode, range) {
-        let (key, _) = row.map_err(|error| stop(&error))?;
-        if let Some(key) = rows::key_of(&key) {
+    index.each(&rows::PATCH_START, &rows::PATCH_END, &mut |key, _| {
+        if let Some(key) = rows::key_of(key) {
             *patches.entry(key).or_default() += 1;
         }
-    }
+        true
+    })?;
     Ok((Slots::new(units), patches))
 }
 
 /// The row of a block.
-pub(crate) fn entry(db: &DB, key: Key) -> Result<Option<Entry>, StoreError> {
-    match db.get_pinned(rows::block_key(key)).map_err(|error| stop(&error))? {
+pub(crate) fn entry(index: &dyn Index, key: Key) -> Result<Option<Entry>, StoreError> {
+    match index.get(&rows::block_key(key))? {
         None => Ok(None),
         Some(value) => match Entry::decode(&value) {
             Some(entry) => Ok(Some(entry)),
@@ -89,30 +87,26 @@ pub(crate) fn entry(db: &DB, key: Key) -> Result<Option<Entry>, StoreError> {
 
 /// Calls `each` with the block rows of `from..=to` until it says that it has enough.
 pub(crate) fn each_entry(
-    db: &DB,
+    index: &dyn Index,
     (from, to): (Key, Key),
     mut each: impl FnMut(Key, Entry) -> bool,
 ) -> Result<(), StoreError> {
-    let mut range = ReadOptions::default();
     let mut end = rows::block_key(to).to_vec();
     end.push(0);
-    range.set_iterate_upper_bound(end);
-    let start = rows::block_key(from);
-    for row in db.iterator_opt(IteratorMode::From(&start, Direction::Forward), range) {
-        let (key, value) = row.map_err(|error| stop(&error))?;
-        let (Some(key), Some(entry)) = (rows::key_of(&key), Entry::decode(&value)) else {
-            return Err(StoreError::Stopped("a row of the index has an unknown form".to_owned()));
-        };
-        if !each(key, entry) {
-            break;
+    let mut known = true;
+    index.each(&rows::block_key(from), &end, &mut |key, value| match (
+        rows::key_of(key),
+        Entry::decode(value),
+    ) {
+        (Some(key), Some(entry)) => each(key, entry),
+        _ => {
+            known = false;
+            false
         }
+    })?;
+    if known {
+        Ok(())
+    } else {
+        Err(StoreError::Stopped("a row of the index has an unknown form".to_owned()))
     }
-    Ok(())
-}
-
-/// Writes a batch and syncs the write-ahead log, once.
-pub(crate) fn write(db: &DB, batch: WriteBatch) -> Result<(), StoreError> {
-    let mut options = WriteOptions::default();
-    options.set_sync(true);
-    db.write_opt(batch, &options).map_err(|error| stop(&error))
 }

@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Inner,
-    index::{self, stop},
+    Inner, index,
     rows::{self, Entry},
 };
 use crate::{
@@ -59,6 +58,7 @@ impl Inner {
             match look_through(&layers, spot.key, spot.page) {
                 Look::Whole(bytes, sum) => gather.pages[spot.index] = Some((bytes, sum)),
                 Look::Zero => gather.pages[spot.index] = None,
+                Look::Lost => return Err(StoreError::Damaged { offset: spot.offset() }),
                 Look::Below(parts) => open.push((spot, parts)),
             }
         }
@@ -93,7 +93,7 @@ impl Inner {
     /// Fills pages from the rows; returns where one failed its checksum, if one did.
     fn fill_open(&self, gather: &mut Gather, open: &[Open]) -> Result<Option<u64>, StoreError> {
         for block in open.chunk_by(|(a, _), (b, _)| a.key == b.key) {
-            let Some(entry) = index::entry(&self.db, block[0].0.key)? else {
+            let Some(entry) = index::entry(&*self.index, block[0].0.key)? else {
                 for (spot, parts) in block {
                     gather.pages[spot.index] = merged(None, parts);
                 }
@@ -131,9 +131,12 @@ impl Inner {
             return Ok(vec![None; count]);
         }
         if entry.patched & (1 << page) != 0 {
-            let row = self.db.get(rows::patch_key(key, page)).map_err(|error| stop(&error))?;
             // A row that is not there, or is short, is a page that fails its checksum.
-            let mut bytes = row.unwrap_or_default();
+            let row = self.index.get(&rows::patch_key(key, page))?.unwrap_or_default();
+            if row.len() == PAGE_BYTES {
+                return Ok(vec![Some(row)]);
+            }
+            let mut bytes = row.to_vec();
             bytes.resize(PAGE_BYTES, 0);
             return Ok(vec![Some(bytes.into())]);
         }
@@ -152,9 +155,13 @@ impl Inner {
     pub(super) fn fetch(&self, id: BlockId) -> Result<BlockContent, StoreError> {
         let length = u32::try_from(BLOCK).expect("64 KiB");
         let mut gather = Gather::new(id.volume, id.start(), length);
-        self.fill(&mut gather)?;
+        let mut lost = 0;
+        if let Err(error) = self.fill(&mut gather) {
+            let StoreError::Damaged { .. } = error else { return Err(error) };
+            lost = self.fill_pages(id, &mut gather)?;
+        }
         let version = self.version(Key::of(id))?;
-        let mut content = BlockContent { version, ..BlockContent::default() };
+        let mut content = BlockContent { version, lost, ..BlockContent::default() };
         let mut body = BytesMut::new();
         for (page, found) in gather.pages.iter().enumerate() {
             if let Some((bytes, sum)) = found {
@@ -167,9 +174,27 @@ impl Inner {
         Ok(content)
     }
 
+    /// Fills the pages of a block one by one; returns those that are damaged.
+    fn fill_pages(&self, id: BlockId, gather: &mut Gather) -> Result<u16, StoreError> {
+        let mut lost = 0;
+        for (page, found) in gather.pages.iter_mut().enumerate() {
+            let length = u32::try_from(PAGE).expect("4 KiB");
+            let mut one = Gather::new(id.volume, id.start() + page as u64 * PAGE, length);
+            *found = match self.fill(&mut one) {
+                Ok(()) => one.pages.remove(0),
+                Err(StoreError::Damaged { .. }) => {
+                    lost |= 1 << page;
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(lost)
+    }
+
     pub(super) fn version(&self, key: Key) -> Result<BlockVersion, StoreError> {
         let memory = self.memory_version(key);
-        Ok(memory.over(index::entry(&self.db, key)?.map(|entry| entry.version)))
+        Ok(memory.over(index::entry(&*self.index, key)?.map(|entry| entry.version)))
     }
 
     /// What memory knows of a block's version.
@@ -214,7 +239,7 @@ impl Inner {
         .map(|key| (key, self.memory_version(key).block))
         .collect();
         let mut count = 0;
-        index::each_entry(&self.db, (from, most), |key, entry| {
+        index::each_entry(&*self.index, (from, most), |key, entry| {
             if fresh(key) {
                 rows.push((key, self.memory_version(key).over(Some(entry.version))));
                 count += 1;

@@ -163,8 +163,14 @@ impl MapServer {
         due
     }
 
-    /// The starts that may act.
-    fn acting(&self) -> Vec<(ServerId, Incarnation)> {
+    /// What this coordinator knew of leases is gone, as when it becomes the leader anew. For tests.
+    pub fn forget_leases(&self) {
+        *self.leases.lock() = Leases::default();
+    }
+
+    /// The starts of servers that were not cut off: only they may act.
+    #[must_use]
+    pub fn acting(&self) -> Vec<(ServerId, Incarnation)> {
         self.look(|map| {
             let acting = map.servers.iter().filter(|(_, row)| row.up);
             acting.map(|(id, row)| (*id, row.incarnation)).collect()

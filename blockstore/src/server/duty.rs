@@ -13,11 +13,11 @@ use super::{Inner, Seat, ServerConfig};
 use crate::{
     chain::{Machine, Phase},
     disk::{Fence, PAGE, Space},
-    link::{Chain, Heartbeat, Known, LinkError, MapLink, News, Past, Registration},
+    link::{Chain, Heartbeat, LinkError, MapLink, News, Past, Registration},
     map::MAIN,
     message::{Change, Discard},
     place::{BlockVersion, ChainVersion, Incarnation},
-    store::Store,
+    store::{Store, Usage},
 };
 
 const ANSWER: Duration = Duration::from_secs(2);
@@ -112,7 +112,7 @@ impl Inner {
         self.incarnation.store(incarnation.0, SeqCst);
         self.reborn(incarnation);
         // All rows are told again, to the new incarnation.
-        *self.known.lock() = Known { map: 0, ..*self.known.lock() };
+        self.known.lock().map = 0;
         self.equal.lock().clear();
         self.ready.lock().clear();
         Ok(())
@@ -126,13 +126,22 @@ impl Inner {
         }
     }
 
-    fn heartbeat(&self) -> Heartbeat {
+    /// What the store uses; notes whether clients may write.
+    pub(super) fn look_at_space(&self) -> Usage {
         let usage = self.store.usage();
-        let free = usage.space.free.saturating_sub(self.config.reserve);
+        // What is dirty takes space when it is committed.
+        let free = usage.space.free.saturating_sub(usage.dirty);
         // Of the reserve only flagged writes take: clients' logs, without which nobody could delete. The last of it is
         // the server's own.
-        self.full.store(free == 0, SeqCst);
-        self.out.store(usage.space.free <= self.config.reserve / LAST_PART, SeqCst);
+        self.full.store(free <= self.config.reserve, SeqCst);
+        self.out.store(free <= self.config.reserve / LAST_PART, SeqCst);
+        self.admitted.store(0, SeqCst);
+        usage
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let usage = self.look_at_space();
+        let free = usage.space.free.saturating_sub(self.config.reserve);
         Heartbeat {
             server: self.config.server,
             incarnation: self.incarnation(),
@@ -155,8 +164,11 @@ impl Inner {
             match self.link.news(server, start, known, deadline).await {
                 Ok(Some(news)) => self.learn(&news),
                 Ok(None) => {}
-                // What is over begins anew with a heartbeat.
-                Err(LinkError::Unreachable(_) | LinkError::Expired(_)) => {
+                // What is over begins anew with a heartbeat; and this may be the answer to what was asked
+                // before that. If another process took over, the heartbeat hears of it too.
+                Err(
+                    LinkError::Unreachable(_) | LinkError::Expired(_) | LinkError::Superseded(_),
+                ) => {
                     self.world.clock.sleep(PAUSE).await;
                 }
                 Err(fatal) => {
@@ -270,7 +282,14 @@ impl Inner {
                 let (server, start) = (self.config.server, self.incarnation());
                 match self.link.confirm_fences(server, start, fences, deadline).await {
                     Ok(()) => break,
-                    Err(LinkError::Unreachable(_) | LinkError::Expired(_)) => {
+                    Err(
+                        LinkError::Unreachable(_)
+                        | LinkError::Expired(_)
+                        | LinkError::Superseded(_),
+                    ) => {
+                        if self.authority.lock().stopped.is_some() {
+                            return;
+                        }
                         self.world.clock.sleep(PAUSE).await;
                     }
                     Err(fatal) => {

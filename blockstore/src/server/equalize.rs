@@ -176,11 +176,12 @@ impl Inner {
         bring: &Bring,
     ) -> Result<(), (Member, Refusal)> {
         let sources: Vec<&Member> = bring.from.iter().map(|place| &members[*place]).collect();
-        let Some(content) = self.content(seat, chain, &sources, bring).await? else {
-            // Every copy is damaged: reads will say so. The chain serves all the rest.
-            tracing::error!(block = bring.block.start(), "no member has a good copy of a block");
-            return Ok(());
-        };
+        let content = self.content(seat, chain, &sources, bring).await?;
+        if content.lost != 0 {
+            // Reads will say so on every member: none may show what it has of an older version.
+            let (block, pages) = (bring.block.start(), content.lost.count_ones());
+            tracing::error!(block, pages, "no member has a good copy of pages of a block");
+        }
         let installs = bring.to.iter().map(|place| {
             let (block, content) = (bring.block, content.clone());
             let request = Request::Install { group: seat.group, chain, block, content };
@@ -189,26 +190,38 @@ impl Inner {
         try_join_all(installs).await.map(drop)
     }
 
-    /// A good copy of a block from one of these members, which have it; `None`: there is none.
+    /// A block from these members, which have it; what none has a good copy of is lost.
     pub(super) async fn content(
         &self,
         seat: &Seat,
         chain: ChainVersion,
         sources: &[&Member],
         bring: &Bring,
-    ) -> Result<Option<BlockContent>, (Member, Refusal)> {
+    ) -> Result<BlockContent, (Member, Refusal)> {
         if bring.version == BlockVersion::default() {
-            return Ok(Some(BlockContent::default()));
+            return Ok(BlockContent::default());
         }
+        let everything = BlockContent { lost: u16::MAX, ..BlockContent::default() };
+        let mut best = BlockContent { version: bring.version, ..everything };
+        let mut found = false;
         for source in sources {
             let request = Request::Fetch { group: seat.group, chain, block: bring.block };
             match self.ask(source, request).await {
-                Ok(Reply::Block { content, .. }) if content.check() => return Ok(Some(content)),
+                Ok(Reply::Block { content, .. }) if content.check() => {
+                    if found {
+                        best.complete(&content);
+                    } else {
+                        (best, found) = (content, true);
+                    }
+                    if best.lost == 0 {
+                        break;
+                    }
+                }
                 Ok(_) | Err((_, Refusal::Damaged { .. })) => {}
                 Err(refused) => return Err(refused),
             }
         }
-        Ok(None)
+        Ok(best)
     }
 
     /// Commits the chain on all its members, as a client's flush would.

@@ -48,6 +48,7 @@ impl Inner {
                 let request = Request::Fetch { group: seat.group, chain, block };
                 if let Ok(Reply::Block { content, .. }) = self.ask(other, request).await
                     && content.check()
+                    && content.lost == 0
                     && self.replace(seat, chain, block, &content)
                 {
                     return self.store.commit(vec![self.hashes(seat.group)]).await.is_ok();

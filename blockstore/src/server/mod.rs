@@ -118,6 +118,8 @@ struct Inner {
     /// No space is left but the reserve, and nothing of that.
     full: AtomicBool,
     out: AtomicBool,
+    /// Bytes of writes that were admitted since the space of the disk was looked at.
+    admitted: AtomicU64,
     draining: AtomicBool,
     /// Moves when the server stopped by itself.
     failed: watch::Sender<Option<String>>,
@@ -170,6 +172,7 @@ impl Server {
             mending: Mutex::default(),
             full: AtomicBool::new(false),
             out: AtomicBool::new(false),
+            admitted: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             failed: watch::channel(None).0,
         });
@@ -199,20 +202,20 @@ impl Server {
         self.inner.status()
     }
 
-    /// The groups whose mutations this server would order now: it heads their chains, of these
-    /// versions, and has a lease.
+    /// The groups that this server would answer reads of now, each with the version of its chain and
+    /// whether it would order mutations too: it serves them, and has a lease.
     #[must_use]
-    pub fn heads(&self) -> Vec<(Group, ChainVersion)> {
+    pub fn serves(&self) -> Vec<(Group, ChainVersion, bool)> {
         if self.inner.live().is_err() {
             return Vec::new();
         }
         let seats = self.inner.seats.read();
-        let heads = seats.iter().filter_map(|(group, seat)| {
+        let serves = seats.iter().filter_map(|(group, seat)| {
             let machine = seat.machine.lock();
-            let heads = machine.phase() == Phase::Serving && machine.is_head();
-            heads.then(|| (*group, machine.version()))
+            let serves = machine.phase() == Phase::Serving;
+            serves.then(|| (*group, machine.version(), machine.is_head()))
         });
-        heads.collect()
+        serves.collect()
     }
 
     /// Ready when the server has stopped by itself, with the reason: its disk failed, or the map

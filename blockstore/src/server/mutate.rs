@@ -70,9 +70,8 @@ impl Inner {
         if self.draining.load(SeqCst) {
             return Err(Refusal::NotReady);
         }
-        if let Change::Write(write) = &change
-            && (self.out.load(SeqCst) || self.full.load(SeqCst) && !write.durable)
-        {
+        // What was ordered before is no new write: it will be done, so it may not be refused.
+        if self.is_full(&change) && !seat.machine.lock().knows(&ticket) {
             return Err(Refusal::NoSpace(self.config.server));
         }
         self.room(deadline).await?;
@@ -108,6 +107,18 @@ impl Inner {
             return Err(Refusal::Invalid("the chunk is of another group".to_owned()));
         }
         Ok(())
+    }
+
+    /// Whether the disk has no space for clients any more. Looked up again whenever so much was admitted
+    /// that it may have run out since.
+    fn is_full(&self, change: &Change) -> bool {
+        let Change::Write(write) = change else { return false };
+        let more = write.body.len() as u64;
+        let admitted = self.admitted.fetch_add(more, SeqCst) + more;
+        if admitted > self.config.reserve / 8 {
+            self.look_at_space();
+        }
+        self.out.load(SeqCst) || self.full.load(SeqCst) && !write.durable
     }
 
     pub(super) async fn room(&self, deadline: Time) -> Result<(), Refusal> {

@@ -135,14 +135,13 @@ impl Inner {
         me: &Member,
         bring: &Bring,
     ) -> Result<(), (Member, Refusal)> {
-        if let Some(content) = self.content(seat, version, &[me], bring).await? {
-            self.pace(content.body.len() as u64 + PAGE).await;
-            let (group, block) = (seat.group, bring.block);
-            let request = Request::Install { group, chain: version, block, content };
-            match self.ask(joiner, request).await? {
-                Reply::Done { .. } => {}
-                _ => return Err((joiner.clone(), Refusal::NotReady)),
-            }
+        let content = self.content(seat, version, &[me], bring).await?;
+        self.pace(content.body.len() as u64 + PAGE).await;
+        let (group, block) = (seat.group, bring.block);
+        let request = Request::Install { group, chain: version, block, content };
+        match self.ask(joiner, request).await? {
+            Reply::Done { .. } => {}
+            _ => return Err((joiner.clone(), Refusal::NotReady)),
         }
         let less = |owed: u64| Some(owed.saturating_sub(BLOCK));
         let _ = seat.owed.fetch_update(SeqCst, SeqCst, less);

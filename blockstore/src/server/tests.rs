@@ -1,19 +1,21 @@
 //! Three block servers in one process, over stores in memory and over the engine: chains, retries,
 //! restarts, fences.
 
+#[cfg(feature = "engine")]
+mod damage;
 mod harness;
 #[cfg(feature = "engine")]
 mod numbers;
 
 use std::time::Duration;
 
-use harness::{Cluster, pattern};
+use harness::{Cluster, VOLUME, pattern};
 
 use crate::{
     disk::{CHUNK, Fence, PAGE},
     message::{Change, Discard, Freshness, Refusal, Reply, Request},
     place::{ChainVersion, ServerId},
-    store::Store,
+    store::{Hashes, Store},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +144,7 @@ async fn another_chain_version_is_refused_with_the_one_that_is_known() {
     let request = |chain| Request::Read {
         group,
         chain,
-        volume: harness::VOLUME,
+        volume: VOLUME,
         offset: 0,
         length: 512,
         freshness: Freshness::Strong,
@@ -158,7 +160,7 @@ async fn a_discard_of_many_chunks_reaches_all_members() {
     let cluster = Cluster::start().await;
     let group = cluster.group(0);
     cluster.write(1, 0, &pattern(16 * PAGE, 1), false).await;
-    let range = Discard { volume: harness::VOLUME, offset: PAGE, length: 1000 * CHUNK };
+    let range = Discard { volume: VOLUME, offset: PAGE, length: 1000 * CHUNK };
     let reply = cluster.mutate(2, group, Change::Discard(range)).await;
     assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
     for place in 0..3 {
@@ -206,5 +208,33 @@ async fn three_engines_keep_what_was_flushed_across_a_crash() {
     }
     for server in 1..=3 {
         assert!(cluster.stop(server).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_newest_copy_is_damaged_nobody_answers_with_an_older_one() {
+    let mut cluster = Cluster::start().await;
+    cluster.write(1, 0, &pattern(2 * PAGE, 1), true).await;
+    cluster.write(2, 0, &pattern(PAGE, 2), false).await;
+    // One member alone has the second write on its disk, and that rots; the others lose their memory.
+    let survivor = cluster.member(0, 0);
+    cluster.store(survivor).commit(vec![Hashes::ALL]).await.unwrap();
+    assert!(cluster.store(survivor).damage(VOLUME, 0));
+    let others: Vec<u64> = (1..=3).filter(|server| *server != survivor).collect();
+    for server in &others {
+        cluster.crash(*server);
+    }
+    for server in others {
+        cluster.restart(server).await;
+    }
+    cluster.serving().await;
+    for place in 0..3 {
+        let page = cluster.read_reply(place, 0, 4096).await;
+        assert!(matches!(page, Reply::Refused(Refusal::Damaged { offset: 0 })), "{page:?}");
+        assert_eq!(cluster.read(place, PAGE, 4096).await, pattern(2 * PAGE, 1)[4096..]);
+    }
+    cluster.write(3, 0, &pattern(PAGE, 3), true).await;
+    for place in 0..3 {
+        assert_eq!(cluster.read(place, 0, 4096).await, pattern(PAGE, 3), "a write makes it good");
     }
 }

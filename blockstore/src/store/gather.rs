@@ -29,7 +29,6 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    #[cfg(feature = "engine")]
     /// Its first byte in the volume.
     pub(crate) fn offset(&self) -> u64 {
         self.key.id.start() + self.page as u64 * PAGE

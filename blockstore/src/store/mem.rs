@@ -81,6 +81,10 @@ impl MemStore {
     }
 }
 
+fn damaged(key: Key, page: usize) -> StoreError {
+    StoreError::Damaged { offset: key.id.start() + (page * PAGE_BYTES) as u64 }
+}
+
 impl State {
     fn live(&self) -> Result<(), StoreError> {
         if self.stopped { Err(StoreError::Stopped("it was closed".to_owned())) } else { Ok(()) }
@@ -90,15 +94,14 @@ impl State {
         let parts = match look_through(&[&self.dirty], key, page) {
             Look::Whole(bytes, sum) => return Ok(Some((bytes, sum))),
             Look::Zero => return Ok(None),
+            Look::Lost => return Err(damaged(key, page)),
             Look::Below(parts) => parts,
         };
         let base = self.blocks.get(&key).and_then(|block| block.pages[page].clone());
         if let Some((bytes, sum)) = &base
             && checksum(bytes) != *sum
         {
-            return Err(StoreError::Damaged {
-                offset: key.id.start() + (page * PAGE_BYTES) as u64,
-            });
+            return Err(damaged(key, page));
         }
         if parts.is_empty() {
             return Ok(base);
@@ -125,10 +128,10 @@ impl State {
         for key in changed {
             let mut block = Block { version: under.version(key), ..Block::default() };
             for page in 0..PAGES {
-                // A damaged page stays as it is: still damaged, for its checksum.
+                // A damaged page stays damaged: its checksum goes on failing.
                 block.pages[page] = match under.page(key, page) {
                     Ok(page) => page,
-                    Err(_) => under.blocks.get(&key).and_then(|old| old.pages[page].clone()),
+                    Err(_) => Some((Bytes::from_static(&[0; PAGE_BYTES]), 0)),
                 };
             }
             blocks.push((key, block));
@@ -230,10 +233,15 @@ impl Store for MemStore {
         let mut content = BlockContent { version: state.version(key), ..BlockContent::default() };
         let mut body = BytesMut::new();
         for page in 0..PAGES {
-            if let Some((bytes, sum)) = state.page(key, page)? {
-                content.pages |= 1 << page;
-                content.sums.push(sum);
-                body.extend_from_slice(&bytes);
+            match state.page(key, page) {
+                Ok(None) => {}
+                Ok(Some((bytes, sum))) => {
+                    content.pages |= 1 << page;
+                    content.sums.push(sum);
+                    body.extend_from_slice(&bytes);
+                }
+                Err(StoreError::Damaged { .. }) => content.lost |= 1 << page,
+                Err(error) => return Err(error),
             }
         }
         content.body = body.freeze();

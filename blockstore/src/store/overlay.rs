@@ -48,6 +48,8 @@ pub(crate) enum Page {
     Whole { bytes: Bytes, sum: u32 },
     /// Only the sectors in `have` are here; the others are what lies below.
     Parts { have: u8, bytes: BytesMut },
+    /// Nobody has it any more; only a write of all of it makes it good.
+    Lost,
 }
 
 /// A block with changes.
@@ -110,12 +112,13 @@ pub(crate) enum Look {
     Whole(Bytes, u32),
     /// Zeros.
     Zero,
+    /// Nobody has it any more.
+    Lost,
     /// What lies below, with these sectors over it, newest first.
     Below(Vec<(u8, Bytes)>),
 }
 
 impl Layer {
-    #[cfg(feature = "engine")]
     pub(crate) fn is_empty(&self) -> bool {
         self.blocks.is_empty() && self.sweeps.is_empty()
     }
@@ -192,6 +195,10 @@ impl Layer {
             let bytes = body.split_to(PAGE_BYTES.min(body.len()));
             self.bytes += dirty.put(page, 0, bytes, sums.next().copied().unwrap_or_default());
         }
+        for page in (0..PAGES).filter(|page| content.lost & (1 << page) != 0) {
+            dirty.pages[page] = Some(Page::Lost);
+            self.bytes += PAGE;
+        }
     }
 
     /// What this layer says of a page.
@@ -202,6 +209,7 @@ impl Layer {
                 Some(Page::Parts { have, bytes }) => {
                     return Look::Below(vec![(*have, Bytes::copy_from_slice(bytes))]);
                 }
+                Some(Page::Lost) => return Look::Lost,
                 None if dirty.cleared & (1 << page) != 0 => return Look::Zero,
                 None => {}
             }
@@ -234,7 +242,6 @@ impl Layer {
         frozen
     }
 
-    #[cfg(feature = "engine")]
     /// Moves about `bytes` bytes of it to a layer of its own; all of it if there are sweeps.
     pub(crate) fn freeze_some(&mut self, bytes: u64) -> Self {
         if !self.sweeps.is_empty() {
@@ -264,6 +271,10 @@ impl Dirty {
         let (mut have, mut bytes) = match slot.take() {
             Some(Page::Whole { bytes, .. }) => (ALL_SECTORS, BytesMut::from(&bytes[..])),
             Some(Page::Parts { have, bytes }) => (have, bytes),
+            Some(Page::Lost) => {
+                *slot = Some(Page::Lost);
+                return grown;
+            }
             None => {
                 let whole = self.cleared & (1 << page) != 0;
                 (if whole { ALL_SECTORS } else { 0 }, BytesMut::zeroed(PAGE_BYTES))
@@ -297,7 +308,6 @@ impl Dirty {
         self.pages.iter().flatten().count() as u64 * PAGE
     }
 
-    #[cfg(feature = "engine")]
     /// The pages that have changes.
     pub(crate) fn mask(&self) -> u16 {
         (0..PAGES).fold(0, |mask, page| mask | (u16::from(self.pages[page].is_some()) << page))
@@ -327,6 +337,7 @@ pub(crate) fn look_through(layers: &[&Layer], key: Key, page: usize) -> Look {
     for layer in layers {
         match layer.look(key, page) {
             Look::Below(mut more) => parts.append(&mut more),
+            Look::Lost => return Look::Lost,
             settled if parts.is_empty() => return settled,
             settled => {
                 let mut bytes = match settled {

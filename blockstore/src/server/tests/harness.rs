@@ -235,16 +235,20 @@ impl Cluster {
         self.call_for(0, offset, request, patience).await
     }
 
-    pub(super) async fn read(&self, place: usize, offset: u64, length: usize) -> Vec<u8> {
+    pub(super) async fn read_reply(&self, place: usize, offset: u64, length: u32) -> Reply {
         let request = Request::Read {
             group: self.group(offset),
             chain: self.chain(offset),
             volume: VOLUME,
             offset,
-            length: u32::try_from(length).unwrap(),
+            length,
             freshness: Freshness::Strong,
         };
-        match self.call(place, offset, request).await {
+        self.call(place, offset, request).await
+    }
+
+    pub(super) async fn read(&self, place: usize, offset: u64, length: usize) -> Vec<u8> {
+        match self.read_reply(place, offset, u32::try_from(length).unwrap()).await {
             Reply::Data { body, .. } if body.is_empty() => vec![0; length],
             Reply::Data { body, sums, .. } => {
                 assert_eq!(sums, page_sums(offset, &body));
