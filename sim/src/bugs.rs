@@ -5,67 +5,85 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use sim::raft::Options;
+use sim::Simulation;
 
-use crate::{Bugs, Simulation};
+use crate::Hunt;
 
-/// A bug that can be put in force on a thread.
-pub(crate) struct Bug {
-    name: &'static str,
-    what: &'static str,
-    choose: Box<dyn Fn(bool)>,
+/// A simulation of a room with seeded bugs.
+pub(crate) trait Bugs: Simulation {
+    /// The bugs, each with what it does. None unless they were built in.
+    fn bugs() -> Vec<(&'static str, &'static str)>;
+
+    /// Puts one in force on this thread, by its place in the list, or none.
+    fn put_in_force(bug: Option<usize>);
 }
 
-/// Those of the consensus core; none without the feature.
-pub(crate) fn of_raft() -> Vec<Bug> {
-    #[cfg(feature = "seeded-bugs")]
-    return ::raft::Bug::ALL
-        .into_iter()
-        .map(|bug| Bug {
-            name: bug.name(),
-            what: bug.what(),
-            choose: Box::new(move |on| ::raft::Bug::choose(on.then_some(bug))),
-        })
-        .collect();
-    #[cfg(not(feature = "seeded-bugs"))]
-    Vec::new()
+impl Bugs for sim::raft::Raft {
+    fn bugs() -> Vec<(&'static str, &'static str)> {
+        #[cfg(feature = "seeded-bugs")]
+        return raft::Bug::ALL.iter().map(|bug| (bug.name(), bug.what())).collect();
+        #[cfg(not(feature = "seeded-bugs"))]
+        Vec::new()
+    }
+
+    fn put_in_force(bug: Option<usize>) {
+        #[cfg(feature = "seeded-bugs")]
+        raft::Bug::choose(bug.map(|place| raft::Bug::ALL[place]));
+        #[cfg(not(feature = "seeded-bugs"))]
+        let _ = bug;
+    }
 }
 
-/// Those of the lock service; none without the feature.
-pub(crate) fn of_the_lock_service() -> Vec<Bug> {
-    #[cfg(feature = "seeded-bugs")]
-    return lockservice::bug::Bug::ALL
-        .into_iter()
-        .map(|bug| Bug {
-            name: bug.name(),
-            what: bug.what(),
-            choose: Box::new(move |on| lockservice::bug::Bug::choose(on.then_some(bug))),
-        })
-        .collect();
-    #[cfg(not(feature = "seeded-bugs"))]
-    Vec::new()
+impl Bugs for sim::lockservice::Lockservice {
+    fn bugs() -> Vec<(&'static str, &'static str)> {
+        #[cfg(feature = "seeded-bugs")]
+        return lockservice::bug::Bug::ALL.iter().map(|bug| (bug.name(), bug.what())).collect();
+        #[cfg(not(feature = "seeded-bugs"))]
+        Vec::new()
+    }
+
+    fn put_in_force(bug: Option<usize>) {
+        #[cfg(feature = "seeded-bugs")]
+        lockservice::bug::Bug::choose(bug.map(|place| lockservice::bug::Bug::ALL[place]));
+        #[cfg(not(feature = "seeded-bugs"))]
+        let _ = bug;
+    }
 }
 
-fn none() -> anyhow::Error {
-    anyhow::anyhow!("no bugs are built in; build with the feature `seeded-bugs`")
+impl Bugs for sim::blockstore::Blockstore {
+    fn bugs() -> Vec<(&'static str, &'static str)> {
+        #[cfg(feature = "seeded-bugs")]
+        return blockstore::bug::Bug::ALL.iter().map(|bug| (bug.name(), bug.what())).collect();
+        #[cfg(not(feature = "seeded-bugs"))]
+        Vec::new()
+    }
+
+    fn put_in_force(bug: Option<usize>) {
+        #[cfg(feature = "seeded-bugs")]
+        blockstore::bug::seed(bug.map(|place| blockstore::bug::Bug::ALL[place]));
+        #[cfg(not(feature = "seeded-bugs"))]
+        let _ = bug;
+    }
 }
 
 /// Puts a bug in force on this thread; none if there is no name.
 ///
 /// # Errors
 /// There is no such bug, or none was built in.
-pub(crate) fn choose<R>(simulation: &Simulation<R>, name: Option<&str>) -> anyhow::Result<()> {
-    let Some(name) = name else { return Ok(()) };
-    let all = (simulation.bugs)();
-    if all.is_empty() {
-        return Err(none());
+pub(crate) fn choose<S: Bugs>(name: Option<&str>) -> anyhow::Result<()> {
+    let Some(name) = name else {
+        S::put_in_force(None);
+        return Ok(());
+    };
+    let bugs = S::bugs();
+    if bugs.is_empty() {
+        anyhow::bail!("no bugs are built in; build with the feature `seeded-bugs`");
     }
-    let found = all.iter().find(|bug| bug.name == name);
-    let found = found.ok_or_else(|| {
-        let names: Vec<&str> = all.iter().map(|bug| bug.name).collect();
+    let place = bugs.iter().position(|(known, _)| *known == name).ok_or_else(|| {
+        let names: Vec<&str> = bugs.iter().map(|(name, _)| *name).collect();
         anyhow::anyhow!("the seeded bugs are: {}", names.join(", "))
     })?;
-    (found.choose)(true);
+    S::put_in_force(Some(place));
     Ok(())
 }
 
@@ -73,36 +91,31 @@ pub(crate) fn choose<R>(simulation: &Simulation<R>, name: Option<&str>) -> anyho
 ///
 /// # Errors
 /// There is no such bug, or none was built in.
-pub(crate) fn run<R>(
-    out: &mut impl Write,
-    simulation: &Simulation<R>,
-    bugs: &Bugs,
-) -> anyhow::Result<ExitCode> {
-    let all = (simulation.bugs)();
-    if all.is_empty() {
-        return Err(none());
+pub(crate) fn run<S: Bugs>(out: &mut impl Write, hunt: &Hunt) -> anyhow::Result<ExitCode> {
+    choose::<S>(hunt.only.as_deref())?;
+    let bugs = S::bugs();
+    if bugs.is_empty() {
+        anyhow::bail!("no bugs are built in; build with the feature `seeded-bugs`");
     }
-    choose(simulation, bugs.only.as_deref())?;
     let mut missed = 0;
     writeln!(out, "| seeded bug | what it does | found by | after schedules |\n|---|---|---|---|")?;
-    for Bug { name, what, choose } in &all {
-        if bugs.only.as_ref().is_some_and(|only| only != name) {
+    for (place, (name, what)) in bugs.into_iter().enumerate() {
+        if hunt.only.as_deref().is_some_and(|only| only != name) {
             continue;
         }
-        choose(true);
-        let options = Options::default();
-        let found = (0..bugs.within).find_map(|seed| {
-            let run = (simulation.trace)(seed, &options).0;
-            run.err().map(|error| (seed + 1, error.invariant()))
+        S::put_in_force(Some(place));
+        let found = (0..hunt.within).find_map(|seed| {
+            let error = S::run(seed, &sim::Options::default()).err()?;
+            Some((seed + 1, error.invariant()))
         });
-        choose(false);
         match found {
             Some((after, by)) => writeln!(out, "| {name} | {what} | {by} | {after} |")?,
             None => {
                 missed += 1;
-                writeln!(out, "| {name} | {what} | **nothing** | {} |", bugs.within)?;
+                writeln!(out, "| {name} | {what} | **nothing** | {} |", hunt.within)?;
             }
         }
     }
-    Ok(if bugs.strict && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    S::put_in_force(None);
+    Ok(if hunt.strict && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -5,18 +5,23 @@
 //! the end all faults are healed, and progress is demanded. The same seed gives the same run, so a failure is one line
 //! to replay. Nobody depends on this room; it knows no arguments and prints nothing (the binary does).
 //!
-//! It simulates `raft` groups ([`raft`]), and on them the lock service with its servers and clerks ([`lockservice`]), whose
-//! tasks run on machines without an operating system ([`executor`]). Histories of clients, of whatever machine, are judged by [`wgl`].
+//! It simulates `raft` groups ([`mod@raft`]); on them the lock service with its servers and clerks ([`mod@lockservice`]); and the
+//! virtual disk ([`mod@blockstore`]). The tasks of the latter two run on machines without an operating system ([`executor`]),
+//! with disks that fail ([`disk`]). Histories of clients, of whatever machine, are judged by [`wgl`].
 //! Real processes are given disks that lose power by [`faulty`].
 
+pub mod blockstore;
 pub mod check;
 pub mod dice;
+pub mod disk;
 pub mod executor;
 pub mod faulty;
 pub mod lockservice;
 pub mod raft;
-pub mod tally;
+mod simulation;
 pub mod wgl;
+
+pub use simulation::{Options, Simulation, Sum};
 
 /// Why a schedule failed.
 #[derive(Debug, thiserror::Error)]

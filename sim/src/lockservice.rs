@@ -24,7 +24,27 @@ mod work;
 
 pub use report::Report;
 
-use crate::{Error, raft::Options};
+use crate::{
+    Error, Simulation,
+    raft::{Fault, Options},
+};
+
+/// The simulation of the lock service. Its faults are those of the group below it.
+pub struct Lockservice;
+
+impl Simulation for Lockservice {
+    const NAME: &'static str = "lockservice";
+    type Fault = Fault;
+    type Report = Report;
+
+    fn faults() -> Vec<(&'static str, Fault)> {
+        Fault::ALL.into_iter().map(|fault| (fault.name(), fault)).collect()
+    }
+
+    fn trace(seed: u64, options: &Options) -> (Result<Report, Error>, Vec<String>) {
+        trace(seed, options)
+    }
+}
 
 /// Runs the schedule of this seed.
 ///

@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::{Args, Parser, Subcommand};
-use sim::Error;
-use sim::raft::{Fault, Options};
-use sim::tally::{Tally, Trace, shorten};
+use sim::{Error, Options, Simulation, Sum};
+
+use bugs::Bugs;
 
 /// Simulated schedules of Plumeria's machines.
 #[derive(Parser)]
@@ -26,9 +26,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum What {
     /// A group of the consensus core.
-    Raft(Schedules),
+    Raft(Run),
     /// The lock service: real servers and clerks on a group of the consensus core.
-    Lockservice(Schedules),
+    Lockservice(Run),
     /// How fast a killed leader is replaced, and whether a flapping follower disturbs.
     RaftTiming {
         /// Trials of each kind.
@@ -36,13 +36,17 @@ enum What {
         trials: u64,
     },
     /// Seeded bugs of the consensus core: each must be found by the same schedules. Needs the feature `seeded-bugs`.
-    RaftBugs(Bugs),
-    /// The same for seeded bugs of the lock service.
-    LockserviceBugs(Bugs),
+    RaftBugs(Hunt),
+    /// Seeded bugs of the lock service. Needs the feature `seeded-bugs`.
+    LockserviceBugs(Hunt),
+    /// Block servers, each on a disk of its own, the volume map, and clients.
+    Blockstore(Run),
+    /// Seeded bugs of the virtual disk: each must be found by the same schedules. Needs the feature `seeded-bugs`.
+    BlockstoreBugs(Hunt),
 }
 
 #[derive(Args)]
-struct Bugs {
+struct Hunt {
     /// Only this one.
     #[arg(long)]
     only: Option<String>,
@@ -55,7 +59,7 @@ struct Bugs {
 }
 
 #[derive(Args)]
-struct Schedules {
+struct Run {
     /// The seeds to run, the last one not included.
     #[arg(long, value_parser = seeds, value_name = "A..B")]
     seeds: Range<u64>,
@@ -66,8 +70,8 @@ struct Schedules {
     #[arg(long, default_value_t = 40)]
     lines: usize,
     /// Kinds of faults that do not strike, for instance `loss,crash`.
-    #[arg(long, value_delimiter = ',', value_parser = fault)]
-    without: Vec<Fault>,
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
     /// Let only the first so many faults loose.
     #[arg(long)]
     strikes: Option<u64>,
@@ -87,90 +91,67 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     if seeds.is_empty() { Err("the range is empty".to_owned()) } else { Ok(seeds) }
 }
 
-fn fault(text: &str) -> Result<Fault, String> {
-    let known = Fault::ALL.into_iter().find(|fault| fault.name() == text);
+fn fault<S: Simulation>(text: &str) -> anyhow::Result<S::Fault> {
+    let all = S::faults();
+    let known = all.iter().find(|(name, _)| *name == text).map(|(_, fault)| *fault);
     known.ok_or_else(|| {
-        let names: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
-        format!("the faults are: {}", names.join(", "))
+        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        anyhow::anyhow!("the faults are: {}", names.join(", "))
     })
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut out = stdout().lock();
     match Arguments::parse().what {
-        What::Raft(schedules) => run(&mut out, &RAFT, &schedules),
-        What::Lockservice(schedules) => run(&mut out, &LOCKSERVICE, &schedules),
+        What::Raft(run) => schedules::<sim::raft::Raft>(&mut out, &run),
+        What::Lockservice(run) => schedules::<sim::lockservice::Lockservice>(&mut out, &run),
+        What::LockserviceBugs(hunt) => bugs::run::<sim::lockservice::Lockservice>(&mut out, &hunt),
         What::RaftTiming { trials } => timing::run(&mut out, trials),
-        What::RaftBugs(bugs) => bugs::run(&mut out, &RAFT, &bugs),
-        What::LockserviceBugs(bugs) => bugs::run(&mut out, &LOCKSERVICE, &bugs),
+        What::RaftBugs(hunt) => bugs::run::<sim::raft::Raft>(&mut out, &hunt),
+        What::Blockstore(run) => schedules::<sim::blockstore::Blockstore>(&mut out, &run),
+        What::BlockstoreBugs(hunt) => bugs::run::<sim::blockstore::Blockstore>(&mut out, &hunt),
     }
 }
 
-/// A kind of schedules: what it is called, how one is run, and the bugs that are seeded for it.
-struct Simulation<R> {
-    name: &'static str,
-    trace: Trace<R>,
-    bugs: fn() -> Vec<bugs::Bug>,
-}
-
-const RAFT: Simulation<sim::raft::Report> =
-    Simulation { name: "raft", trace: sim::raft::trace, bugs: bugs::of_raft };
-const LOCKSERVICE: Simulation<sim::lockservice::Report> = Simulation {
-    name: "lockservice",
-    trace: sim::lockservice::trace,
-    bugs: bugs::of_the_lock_service,
-};
-
-fn run<R: Tally + Send>(
-    out: &mut impl Write,
-    simulation: &Simulation<R>,
-    schedules: &Schedules,
-) -> anyhow::Result<ExitCode> {
-    let options =
-        Options { lines: None, without: schedules.without.clone(), strikes: schedules.strikes };
-    let prepare = || bugs::choose(simulation, schedules.bug.as_deref());
+fn schedules<S: Bugs>(out: &mut impl Write, run: &Run) -> anyhow::Result<ExitCode> {
+    let without = run.without.iter().map(|text| fault::<S>(text)).collect::<Result<_, _>>()?;
+    let options = Options { lines: None, without, strikes: run.strikes };
+    let prepare = || bugs::choose::<S>(run.bug.as_deref());
     prepare()?;
-    let (total, failed) = divide(
-        simulation.trace,
-        schedules.seeds.clone(),
-        &options,
-        schedules.threads.max(1),
-        &|| {
-            // Checked above; each thread has a choice of its own.
-            let _ = prepare();
-        },
-    );
+    let (total, failed) = divide::<S>(run.seeds.clone(), &options, run.threads.max(1), &|| {
+        // Checked above; each thread has a choice of its own.
+        let _ = prepare();
+    });
     if let Some(failed) = failed {
-        explain(out, simulation, schedules, &options, failed)?;
+        explain::<S>(out, run, &options, failed)?;
         return Ok(ExitCode::FAILURE);
     }
-    if schedules.json {
-        writeln!(out, "{}", to_json(&schedules.seeds, &total))?;
+    if run.json {
+        writeln!(out, "{}", to_json(&run.seeds, &total))?;
     } else {
         table(out, &total)?;
     }
-    Ok(if total.faults().is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the seeds on several threads; the sum, and the lowest seed that failed among those that ran.
-fn divide<R: Tally + Send>(
-    trace: Trace<R>,
+fn divide<S: Simulation>(
     seeds: Range<u64>,
-    options: &Options,
+    options: &Options<S::Fault>,
     threads: usize,
     prepare: &(dyn Fn() + Sync),
-) -> (R, Option<(u64, Error)>) {
+) -> (S::Report, Option<(u64, Error)>) {
     let next = AtomicU64::new(seeds.start);
     let end = AtomicU64::new(seeds.end);
     let work = || {
         prepare();
-        let mut total = R::default();
+        let mut total = S::Report::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end.load(Ordering::Relaxed) {
                 return (total, None);
             }
-            match trace(seed, options).0 {
+            match S::run(seed, options) {
                 Ok(report) => total.add(&report),
                 Err(error) => {
                     end.fetch_min(seed, Ordering::Relaxed);
@@ -179,7 +160,7 @@ fn divide<R: Tally + Send>(
             }
         }
     };
-    let mut total = R::default();
+    let mut total = S::Report::default();
     let mut failed: Option<(u64, Error)> = None;
     std::thread::scope(|scope| {
         let runs: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -195,48 +176,47 @@ fn divide<R: Tally + Send>(
 }
 
 /// Shows what happened before a failure, and how to see it again.
-fn explain<R: Tally>(
+fn explain<S: Simulation>(
     out: &mut impl Write,
-    simulation: &Simulation<R>,
-    schedules: &Schedules,
-    options: &Options,
+    run: &Run,
+    options: &Options<S::Fault>,
     (seed, error): (u64, Error),
 ) -> anyhow::Result<()> {
-    let traced = Options { lines: Some(schedules.lines), ..options.clone() };
-    for line in (simulation.trace)(seed, &traced).1 {
+    let traced = Options { lines: Some(run.lines), ..options.clone() };
+    for line in S::trace(seed, &traced).1 {
         writeln!(out, "{line}")?;
     }
     writeln!(out, "{error}")?;
-    let mut replay = format!("cargo xtask sim {} --seeds {seed}..{}", simulation.name, seed + 1);
-    if let Some(bug) = &schedules.bug {
+    let mut replay = format!("cargo xtask sim {} --seeds {seed}..{}", S::NAME, seed + 1);
+    if let Some(bug) = &run.bug {
         replay += &format!(" --bug {bug}");
     }
-    for fault in &schedules.without {
-        replay += &format!(" --without \"{}\"", fault.name());
+    for fault in &run.without {
+        replay += &format!(" --without \"{fault}\"");
     }
     writeln!(out, "replay: {replay}")?;
-    if let Some(strikes) = shorten(simulation.trace, seed, options, &error) {
+    if let Some(strikes) = S::shorten(seed, options, &error) {
         writeln!(out, "shortest with the same failure: {replay} --strikes {strikes}")?;
     }
     Ok(())
 }
 
-fn table(out: &mut impl Write, report: &impl Tally) -> std::io::Result<()> {
+fn table(out: &mut impl Write, report: &impl Sum) -> std::io::Result<()> {
     for (name, n) in report.numbers() {
-        writeln!(out, "{name:<44}{n:>14}")?;
+        writeln!(out, "{name:<40}{n:>14}")?;
     }
     writeln!(out, "faults that struck")?;
     for (name, n) in report.faults() {
-        writeln!(out, "  {name:<42}{n:>14}")?;
+        writeln!(out, "  {name:<38}{n:>14}")?;
     }
     writeln!(out, "invariants judged")?;
     for (name, n) in report.judged() {
-        writeln!(out, "  {name:<42}{n:>14}")?;
+        writeln!(out, "  {name:<38}{n:>14}")?;
     }
     Ok(())
 }
 
-fn to_json(seeds: &Range<u64>, report: &impl Tally) -> String {
+fn to_json(seeds: &Range<u64>, report: &impl Sum) -> String {
     // Names and numbers only, so nothing needs to be escaped.
     let join = |pairs: &mut dyn Iterator<Item = (&'static str, u64)>| {
         pairs.map(|(name, n)| format!("\"{name}\":{n}")).collect::<Vec<_>>().join(",")

@@ -25,19 +25,28 @@ pub use member::Member;
 pub use report::Report;
 pub use store::{History, Store};
 
-use crate::Error;
+use crate::{Error, Simulation, simulation};
 use schedule::Schedule;
 pub(crate) use schedule::members;
 
-/// How to run a schedule. The default runs it whole.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Keep so many of the last lines of what happened.
-    pub lines: Option<usize>,
-    /// Kinds of faults that do not strike.
-    pub without: Vec<Fault>,
-    /// Only the first so many faults are let loose.
-    pub strikes: Option<u64>,
+/// How to run a schedule.
+pub type Options = simulation::Options<Fault>;
+
+/// The simulation of a group.
+pub struct Raft;
+
+impl Simulation for Raft {
+    const NAME: &'static str = "raft";
+    type Fault = Fault;
+    type Report = Report;
+
+    fn faults() -> Vec<(&'static str, Fault)> {
+        Fault::ALL.into_iter().map(|fault| (fault.name(), fault)).collect()
+    }
+
+    fn trace(seed: u64, options: &Options) -> (Result<Report, Error>, Vec<String>) {
+        trace(seed, options)
+    }
 }
 
 /// Runs the schedule of this seed.
@@ -45,7 +54,7 @@ pub struct Options {
 /// # Errors
 /// The first invariant that was violated, or that the group was stuck after healing, or that too little happened.
 pub fn run(seed: u64, options: &Options) -> Result<Report, Error> {
-    Schedule::new(seed, options).run().0
+    Raft::run(seed, options)
 }
 
 /// Runs the schedule of this seed and gives the last [`Options::lines`] of what happened.

@@ -2,7 +2,7 @@
 
 use sim::lockservice::{Report, run, trace};
 use sim::raft::Options;
-use sim::tally::Tally as _;
+use sim::Sum as _;
 
 #[test]
 fn forty_schedules_hold_every_invariant_and_every_waiter_gets_its_lock() {

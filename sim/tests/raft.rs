@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use sim::Sum;
 use sim::check;
 use sim::raft::timing::{ELECTION_MAX, flap, kill};
 use sim::raft::{Fault, Options, Report, run, trace};
-use sim::tally::Tally as _;
 
 #[test]
 fn three_hundred_schedules_hold_every_invariant_and_make_progress() {

@@ -181,35 +181,36 @@ fn run_binary(package: &str, binary: &str, arguments: &[String]) -> Result<()> {
     run(command)
 }
 
-/// Seeds of every verification; `soak` runs all.
-const SEEDS: &str = "0..2000";
+/// Seeds of every verification, by machine; `soak` runs all.
+const SEEDS: [(&str, &str); 3] =
+    [("raft", "0..2000"), ("lockservice", "0..130"), ("blockstore", "0..500")];
 /// Seeded bugs of every verification, one for each kind of check; `soak` runs all.
-const BUGS: [&str; 6] = [
-    "commit-old-term",
-    "ack-unsynced",
-    "vote-twice",
-    "match-by-index",
-    "read-joins-round",
-    "restore-early",
+const BUGS: [(&str, &str); 9] = [
+    ("raft-bugs", "commit-old-term"),
+    ("raft-bugs", "ack-unsynced"),
+    ("raft-bugs", "vote-twice"),
+    ("raft-bugs", "match-by-index"),
+    ("raft-bugs", "read-joins-round"),
+    ("raft-bugs", "restore-early"),
+    ("blockstore-bugs", "answer-before-tail"),
+    ("blockstore-bugs", "ignore-lease"),
+    ("blockstore-bugs", "restart-as-in-sync"),
 ];
-
-/// The schedules of the lock service that every verification runs.
-const LOCK_SEEDS: &str = "0..130";
 
 /// The part of the simulation that every verification runs, histories and some seeded bugs included.
 fn simulate() -> Result<()> {
-    for (what, seeds) in [("raft", SEEDS), ("lockservice", LOCK_SEEDS)] {
-        let arguments = [what, "--seeds", seeds].map(str::to_owned);
+    for (machine, seeds) in SEEDS {
+        let arguments = [machine, "--seeds", seeds].map(str::to_owned);
         run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
     }
-    for bug in BUGS {
-        find_bugs("raft-bugs", &["--only", bug])?;
+    for (machine, bug) in BUGS {
+        find_bugs(machine, &["--only", bug])?;
     }
     Ok(())
 }
 
 /// Runs the simulator with the seeded bugs built in; fails unless each is found.
-fn find_bugs(whose: &str, more: &[&str]) -> Result<()> {
+fn find_bugs(machine: &str, more: &[&str]) -> Result<()> {
     let mut command = cargo(&[
         "run",
         "--release",
@@ -221,7 +222,7 @@ fn find_bugs(whose: &str, more: &[&str]) -> Result<()> {
         "--bin",
         "plumeria-sim",
         "--",
-        whose,
+        machine,
         "--strict",
     ]);
     command.args(more);
@@ -234,12 +235,14 @@ fn soak() -> Result<()> {
         &["raft", "--seeds", "0..100000"][..],
         &["raft-timing"],
         &["lockservice", "--seeds", "0..50000"],
+        &["blockstore", "--seeds", "0..100000"],
     ] {
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
     }
     find_bugs("raft-bugs", &[])?;
     find_bugs("lockservice-bugs", &[])?;
+    find_bugs("blockstore-bugs", &[])?;
     files()?;
     jobs()
 }

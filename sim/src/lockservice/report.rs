@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::tally::Tally;
+use crate::Sum;
 
 /// What schedules did.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ impl Report {
     }
 }
 
-impl Tally for Report {
+impl Sum for Report {
     fn add(&mut self, other: &Self) {
         for (own, more) in [
             (&mut self.counts, &other.counts),

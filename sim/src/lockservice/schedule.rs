@@ -33,7 +33,7 @@ use crate::{
     dice::Dice,
     executor::{Executor, MachineId, Pace},
     raft::{Options, StateMachine, faults::Fault, group::Group, members, net::Net},
-    tally::Tally as _,
+    Sum as _,
     wgl::{self, Model, Operation, Outcome, Verdict},
 };
 use coordinators::Coordinator;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::check::Seen;
-use crate::tally::Tally;
+use crate::{check::Seen, simulation::Sum};
 
 /// What schedules did.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +62,7 @@ impl Report {
     }
 }
 
-impl Tally for Report {
+impl Sum for Report {
     fn add(&mut self, other: &Self) {
         for (own, more) in self.numbers_mut().into_iter().zip(other.numbers()) {
             *own += more.1;

@@ -1,0 +1,46 @@
+//! Some schedules of the virtual disk, and proof that they show what they are for.
+
+use sim::Simulation;
+use sim::Sum;
+use sim::blockstore::{Blockstore, Fault, INVARIANTS, Options, Report};
+
+#[test]
+fn a_hundred_schedules_of_the_virtual_disk_hold_every_invariant_and_come_to_rest() {
+    let mut total = Report::default();
+    for seed in 0..100 {
+        match Blockstore::run(seed, &Options::default()) {
+            Ok(report) => total.add(&report),
+            Err(error) => {
+                panic!("{error}; replay: cargo xtask sim blockstore --seeds {seed}..{}", seed + 1)
+            }
+        }
+    }
+    assert!(total.events >= 100 * 500);
+    for invariant in INVARIANTS {
+        let n = total.judged.get(invariant).copied().unwrap_or_default();
+        assert!(n > 50, "{invariant} was hardly judged: {n}");
+    }
+    for fault in Fault::ALL {
+        let n = total.faults.get(fault.name()).copied().unwrap_or_default();
+        assert!(n >= 3, "{} hardly ever struck: {n}", fault.name());
+    }
+    assert!(total.acknowledged > 100 * 50 && total.read > 100 * 50, "{total:?}");
+    assert!(total.unknown > 50, "hardly any outcome was unknown: {}", total.unknown);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_of_the_virtual_disk() {
+    let options = Options { lines: Some(100_000), ..Options::default() };
+    for seed in [3, 11] {
+        let (first, second) =
+            (Blockstore::trace(seed, &options), Blockstore::trace(seed, &options));
+        assert_eq!(first.1, second.1);
+        assert_eq!(first.0.unwrap().events, second.0.unwrap().events);
+    }
+}
+
+#[test]
+fn without_faults_a_schedule_of_the_virtual_disk_is_tame_and_fails() {
+    let options = Options { without: Fault::ALL.to_vec(), ..Options::default() };
+    assert_eq!(Blockstore::run(5, &options).unwrap_err().invariant(), "faults that strike");
+}
