@@ -36,12 +36,15 @@ pub(super) async fn register(
     link: &dyn MapLink,
     past: Past,
 ) -> Result<Incarnation, LinkError> {
-    let mut start = [0; 16];
-    world.dice.fill(&mut start);
-    let registration = Registration {
+    let fresh = || {
+        let mut start = [0; 16];
+        world.dice.fill(&mut start);
+        u128::from_le_bytes(start)
+    };
+    let mut registration = Registration {
         server: config.server,
         directory: store.directory(),
-        start: u128::from_le_bytes(start),
+        start: fresh(),
         address: config.address.clone(),
         past,
         space: store.usage().space,
@@ -53,6 +56,8 @@ pub(super) async fn register(
                 tracing::debug!(server = config.server.0, reason, "no coordinator yet");
                 world.clock.sleep(PAUSE).await;
             }
+            // The answer was lost, and the lease that had begun is over: nothing was done under it.
+            Err(LinkError::Expired(_)) => registration.start = fresh(),
             done => return done,
         }
     }
