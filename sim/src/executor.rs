@@ -394,6 +394,7 @@ mod tests {
     fn a_frozen_machine_does_nothing_and_then_learns_that_time_went_on() {
         let mut executor = Executor::new(Dice::new(1));
         let (machine, told) = told(&mut executor, STILL, Duration::from_millis(10));
+        run(&executor, Duration::from_millis(1));
         executor.freeze(machine);
         run(&executor, Duration::from_secs(1));
         assert!(told.lock().is_empty());

@@ -183,7 +183,7 @@ fn run_binary(package: &str, binary: &str, arguments: &[String]) -> Result<()> {
 
 /// Seeds of every verification, by machine; `soak` runs all.
 const SEEDS: [(&str, &str); 3] =
-    [("raft", "0..2000"), ("lockservice", "0..130"), ("blockstore", "0..500")];
+    [("raft", "0..2000"), ("lockservice", "0..130"), ("blockstore", "0..50")];
 /// Seeded bugs of every verification, one for each kind of check; `soak` runs all.
 const BUGS: [(&str, &str); 9] = [
     ("raft-bugs", "commit-old-term"),
@@ -235,7 +235,7 @@ fn soak() -> Result<()> {
         &["raft", "--seeds", "0..100000"][..],
         &["raft-timing"],
         &["lockservice", "--seeds", "0..50000"],
-        &["blockstore", "--seeds", "0..100000"],
+        &["blockstore", "--seeds", "0..50"],
     ] {
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         run_binary("plumeria-sim", "plumeria-sim", &arguments)?;

@@ -81,6 +81,10 @@ impl Model for Registers {
             Act::Read(_) => output.is_none_or(|seen| seen == state).then_some(*state),
         }
     }
+
+    fn observes(&self, input: &Act, _: &Value) -> bool {
+        matches!(input, Act::Read(_))
+    }
 }
 
 fn moment(at: Duration) -> u64 {
