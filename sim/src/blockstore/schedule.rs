@@ -364,7 +364,7 @@ impl Schedule {
                     Ok(bytes) => worker::see(shared, 0, sector, (began, now), &bytes),
                     Err(_) if rots => shared.judge(oracle::CHECKSUMS),
                     Err(error) => {
-                        shared.violate(oracle::CHECKSUMS, format!("{}: {error}", at(sector)))
+                        shared.violate(oracle::CHECKSUMS, format!("{}: {error}", at(sector)));
                     }
                 }
             }
