@@ -185,16 +185,13 @@ fn run_binary(package: &str, binary: &str, arguments: &[String]) -> Result<()> {
 const SEEDS: [(&str, &str); 3] =
     [("raft", "0..2000"), ("lockservice", "0..130"), ("blockstore", "0..50")];
 /// Seeded bugs of every verification, one for each kind of check; `soak` runs all.
-const BUGS: [(&str, &str); 9] = [
+const BUGS: [(&str, &str); 6] = [
     ("raft-bugs", "commit-old-term"),
     ("raft-bugs", "ack-unsynced"),
     ("raft-bugs", "vote-twice"),
     ("raft-bugs", "match-by-index"),
     ("raft-bugs", "read-joins-round"),
     ("raft-bugs", "restore-early"),
-    ("blockstore-bugs", "answer-before-tail"),
-    ("blockstore-bugs", "ignore-lease"),
-    ("blockstore-bugs", "restart-as-in-sync"),
 ];
 
 /// The part of the simulation that every verification runs, histories and some seeded bugs included.
