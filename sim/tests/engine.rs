@@ -197,7 +197,7 @@ fn power_cut_at_every_write_and_sync_loses_nothing_committed_and_tears_no_page()
         engine.apply(Hashes::ALL, &again, version(1 << 20)).unwrap();
         commit(&engine).unwrap();
     }
-    assert!(torn > 20 && kept > 50, "{torn} cuts tore writes, {kept} kept some");
+    assert!(torn > 15 && kept > 30, "{torn} cuts tore writes, {kept} kept some");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Some dozen schedules of the lock service, and proof that they show what they are for.
 
+use sim::Sum as _;
 use sim::lockservice::{Report, run, trace};
 use sim::raft::Options;
-use sim::Sum as _;
 
 #[test]
 fn forty_schedules_hold_every_invariant_and_every_waiter_gets_its_lock() {

@@ -213,10 +213,13 @@ impl Committer {
         for (key, dirty) in &frozen.blocks {
             self.block(&mut round, *key, dirty, folds.binary_search(key).is_ok())?;
         }
-        for (key, dirty) in self.swept(&frozen)? {
-            self.block(&mut round, key, &dirty, false)?;
+        let swept = self.swept(&frozen)?;
+        for (key, dirty) in &swept {
+            self.block(&mut round, *key, dirty, false)?;
         }
-        for key in folds.iter().filter(|key| !frozen.blocks.contains_key(key)) {
+        // Each block once: what a round says of it is made from what the index had before the round.
+        let rest = folds.iter().filter(|key| !frozen.blocks.contains_key(key));
+        for key in rest.filter(|key| !swept.contains_key(key)) {
             self.block(&mut round, *key, &empty, true)?;
         }
         self.seal(round, &frozen)

@@ -190,6 +190,21 @@ fn a_discard_reads_as_zeros_and_gives_the_slots_back() {
     });
 }
 
+/// Found by cutting the power of an engine: the pages that the sweep took came back with the commit.
+#[test]
+fn what_a_sweep_took_stays_gone_when_a_page_of_the_block_is_discarded_after_it() {
+    on_runtime(|world, dir| {
+        let engine = open(world, dir);
+        write(&engine, 0, &pattern(BLOCK, 4), 1);
+        commit(&engine);
+        discard(&engine, 0, 100 * BLOCK, 2);
+        discard(&engine, 3 * PAGE, PAGE, 3);
+        commit(&engine);
+        assert_eq!(read(&engine, 0, 4096), vec![0; 4096]);
+        assert_eq!(engine.usage().slots, 0);
+    });
+}
+
 #[test]
 fn a_damaged_page_is_told_and_the_others_are_still_read() {
     on_runtime(|world, dir| {

@@ -168,7 +168,10 @@ impl Layer {
                 let key = Key::of(BlockId { volume: discard.volume, block });
                 if group.contains(key.hash) {
                     let mask = covered(key.id, discard.offset, last);
+                    let swept = self.swept(key);
                     let dirty = self.blocks.entry(key).or_default();
+                    // A block that is new in this layer has no pages that a sweep of it took.
+                    dirty.cleared |= swept;
                     self.bytes -= dirty.clear(mask, version);
                 }
             }

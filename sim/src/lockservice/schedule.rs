@@ -29,11 +29,10 @@ use super::{
     work::LIVENESS,
 };
 use crate::{
-    Error,
+    Error, Sum as _,
     dice::Dice,
     executor::{Executor, MachineId, Pace},
     raft::{Options, StateMachine, faults::Fault, group::Group, members, net::Net},
-    Sum as _,
     wgl::{self, Model, Operation, Outcome, Verdict},
 };
 use coordinators::Coordinator;
