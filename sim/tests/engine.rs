@@ -52,7 +52,7 @@ impl Machine {
     }
 
     fn disk_dir(&self, path: &std::path::Path) {
-        self.world.disk.create_dir_all(path).unwrap();
+        self.world.disk.create_dir_all(path).expect("a directory in memory");
     }
 }
 
@@ -67,7 +67,7 @@ impl Model {
 
     fn change(&mut self, page: u64, change: impl FnOnce(&mut Vec<u8>)) {
         let states = self.states(page);
-        let mut next = states.last().unwrap().clone();
+        let mut next = states.last().expect("there is a first").clone();
         change(&mut next);
         states.push(next);
     }
