@@ -14,16 +14,20 @@ pub(crate) fn check<S: FnMut(&str) -> Vec<String>>(
     least: usize,
     stage: impl Fn() -> S + std::panic::RefUnwindSafe,
 ) {
-    let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = folder
+        .read_dir()
+        .expect("the folder of the transcripts")
+        .map(|entry| entry.expect("a name in it").path())
+        .collect();
     files.sort();
     assert!(files.len() >= least, "where are the scripts?");
     let mut wrong = Vec::new();
     for file in files {
-        let written = std::fs::read_to_string(&file).unwrap();
+        let written = std::fs::read_to_string(&file).expect("a transcript");
         let played = std::panic::catch_unwind(|| play(&written, stage()));
         let played = played.unwrap_or_else(|_| panic!("while {} was played", file.display()));
         if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&file, &played).unwrap();
+            std::fs::write(&file, &played).expect("the transcript is written anew");
         } else if let Some(line) = first_difference(&written, &played) {
             wrong.push(format!("{}:{line}", file.display()));
         }
