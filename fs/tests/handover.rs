@@ -17,11 +17,14 @@ async fn a_mount_that_closes_while_it_frees_a_file_of_another_does_not_wait_for_
     let (closer, held) = volume.mount_odd(0, 0).await;
     closer.fs.unlink(ROOT, b"f").await.unwrap();
     held.begun.subscribe().wait_for(|begun| *begun > 0).await.unwrap();
-    // The bitmap that says that the run is in use is the maker's: it goes there and back, so the
-    // closer must read it again to free the run, and at that moment all its locks are going.
-    let other = maker.file(ROOT, "g", &[8; 20_000]).await;
-    maker.fs.fsync(other).await.unwrap();
-    maker.fs.unlink(ROOT, b"g").await.unwrap();
+    // The bitmap that says that the run is in use is the maker's, who wants it back now, when all of the closer's locks
+    // are about to go: it stays until the run is freed.
+    let wanted = tokio::spawn(async move {
+        let other = maker.file(ROOT, "g", &[8; 20_000]).await;
+        maker.fs.fsync(other).await.unwrap();
+        maker.fs.unlink(ROOT, b"g").await.unwrap();
+        maker
+    });
     let fs = Arc::clone(&closer.fs);
     let mut closed = tokio::spawn(async move { fs.close().await });
     let early = tokio::time::timeout(Duration::from_millis(200), &mut closed).await;
@@ -29,6 +32,8 @@ async fn a_mount_that_closes_while_it_frees_a_file_of_another_does_not_wait_for_
     held.go.add_permits(1000);
     let closed = tokio::time::timeout(Duration::from_secs(5), closed).await;
     closed.expect("closing waits for itself").unwrap().unwrap();
+    let wanted = tokio::time::timeout(Duration::from_secs(5), wanted).await;
+    let maker = wanted.expect("the bitmap does not come back").unwrap();
     maker.fs.close().await.unwrap();
     volume.check().await;
 }
