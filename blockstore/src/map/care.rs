@@ -119,6 +119,11 @@ impl Owed {
         }
     }
 
+    /// A head brings nothing to anybody any more.
+    pub(super) fn forget(&mut self, head: ServerId) {
+        self.by_head.remove(&head);
+    }
+
     /// Bytes that a joiner lacks.
     pub(super) fn bytes(&self, joiner: ServerId) -> u64 {
         let of = |rows: &Vec<(ServerId, u64)>| -> u64 {

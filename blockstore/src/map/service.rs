@@ -158,6 +158,7 @@ impl MapServer {
         for command in &due {
             if let Command::Expire { server, incarnation } = command {
                 leases.of(*server, *incarnation, now + lease).cut = true;
+                leases.owed.forget(*server);
             }
         }
         due

@@ -69,12 +69,13 @@ impl Inner {
         loop {
             let sent = self.world.clock.now();
             let beat = self.heartbeat();
+            let start = beat.incarnation;
             let mut pause = PAUSE;
             match self.link.heartbeat(beat, sent + ANSWER).await {
                 Ok(granted) => {
                     self.rate.store(granted.rate, SeqCst);
                     // First what the lease relies on, then the lease, less the drift of clocks.
-                    self.learn(&granted.news);
+                    self.learn(start, &granted.news);
                     let until = sent + (granted.lease - granted.lease / 20);
                     let mut authority = self.authority.lock();
                     authority.until = authority.until.max(until);
@@ -112,12 +113,13 @@ impl Inner {
         let (world, config) = (&self.world, &self.config);
         let incarnation =
             register(world, config, &*self.store, &*self.link, Past::Unbroken).await?;
-        // Before any news of the new incarnation can come, and once more for seats that came between.
+        // All rows are told again, to the new incarnation; news that was on its way to the last one
+        // must not count as known.
+        let mut known = self.known.lock();
+        known.map = 0;
         self.reborn(incarnation);
         self.incarnation.store(incarnation.0, SeqCst);
-        self.reborn(incarnation);
-        // All rows are told again, to the new incarnation.
-        self.known.lock().map = 0;
+        drop(known);
         self.equal.lock().clear();
         self.ready.lock().clear();
         Ok(())
@@ -163,11 +165,15 @@ impl Inner {
     /// Waits for news; fences come this way.
     pub(super) async fn hear(self: Arc<Self>) {
         loop {
-            let known = *self.known.lock();
+            // Both at one moment: a new start has to be told everything.
+            let (known, start) = {
+                let known = self.known.lock();
+                (*known, self.incarnation())
+            };
             let deadline = self.world.clock.now() + NEWS;
-            let (server, start) = (self.config.server, self.incarnation());
+            let server = self.config.server;
             match self.link.news(server, start, known, deadline).await {
-                Ok(Some(news)) => self.learn(&news),
+                Ok(Some(news)) => self.learn(start, &news),
                 Ok(None) => {}
                 // What is over begins anew with a heartbeat; and this may be the answer to what was asked
                 // before that. If another process took over, the heartbeat hears of it too.
@@ -187,17 +193,25 @@ impl Inner {
         }
     }
 
-    /// Takes news in. Their order does not matter: what is older than what is known changes nothing.
-    pub(super) fn learn(self: &Arc<Self>, news: &News) {
-        *self.bits.write() = news.bits;
+    /// Takes news in that this server asked for as `start`. News that is late changes nothing: what
+    /// was known of the map before it is newer, or was told to a start that is over.
+    pub(super) fn learn(self: &Arc<Self>, start: Incarnation, news: &News) {
+        // Held all the while: two answers come at the same time, and the rows of the older one must
+        // not replace those of the newer one.
+        let mut known = self.known.lock();
+        if start != self.incarnation() {
+            return;
+        }
         if !news.fenced.is_empty() {
             self.fences.write().extend(news.fenced.iter().copied());
         }
-        for chain in &news.chains {
-            self.take_row(chain);
+        if news.known.map >= known.map {
+            *self.bits.write() = news.bits;
+            for chain in &news.chains {
+                self.take_row(chain);
+            }
+            known.map = news.known.map;
         }
-        let mut known = self.known.lock();
-        known.map = known.map.max(news.known.map);
         known.fences = known.fences.max(news.known.fences);
         self.fenced.send_if_modified(|fences| {
             let newer = known.fences > *fences;

@@ -38,14 +38,17 @@ impl Inner {
     /// Starts to bring the joiner of a chain what it lacks, if this server heads the chain and has
     /// not started yet.
     pub(super) fn sync_joiner(self: &Arc<Self>, seat: &Arc<Seat>) {
-        let Some(target) = self.joiner(seat) else { return };
+        let target = self.joiner(seat);
         let mut bringing = seat.bringing.lock();
-        if bringing.as_ref() == Some(&target) {
+        if *bringing == target {
             return;
         }
-        *bringing = Some(target.clone());
+        bringing.clone_from(&target);
+        seat.owed.store(0, SeqCst);
         drop(bringing);
-        self.world.spawn("block-sync", Arc::clone(self).sync(Arc::clone(seat), target));
+        if let Some(target) = target {
+            self.world.spawn("block-sync", Arc::clone(self).sync(Arc::clone(seat), target));
+        }
     }
 
     /// Whom this server is to bring what it lacks, under which version of the chain.

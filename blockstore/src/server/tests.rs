@@ -13,8 +13,9 @@ use harness::{Cluster, VOLUME, pattern};
 
 use crate::{
     disk::{CHUNK, Fence, PAGE},
+    link::{Chain, Member, News},
     message::{Change, Discard, Freshness, Refusal, Reply, Request},
-    place::{ChainVersion, ServerId},
+    place::{ChainVersion, Incarnation, ServerId},
     store::{Hashes, Store},
 };
 
@@ -237,4 +238,26 @@ async fn where_the_newest_copy_is_damaged_nobody_answers_with_an_older_one() {
     for place in 0..3 {
         assert_eq!(cluster.read(place, 0, 4096).await, pattern(PAGE, 3), "a write makes it good");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn news_that_comes_late_takes_no_joiner_away() {
+    let cluster = Cluster::start().await;
+    let (row, head) = (cluster.row(0), cluster.server(cluster.member(0, 0)));
+    let inner = &head.inner;
+    let mut known = *inner.known.lock();
+    let mut tell = |later: u64, start: Incarnation, joiner: Option<Member>| {
+        known.map += later;
+        let chain = Chain { joiner, ..row.clone() };
+        let bits = *inner.bits.read();
+        inner.learn(start, &News { known, bits, chains: vec![chain], fenced: Vec::new() });
+        known.map -= later;
+        inner.seat(row.group).unwrap().machine.lock().chain().unwrap().joiner.clone()
+    };
+    let joiner = Member { server: ServerId(9), ..row.members[2].clone() };
+    let (now, past) = (inner.incarnation(), Incarnation(0));
+    assert_eq!(tell(5, now, Some(joiner.clone())), Some(joiner.clone()));
+    assert_eq!(tell(4, now, None), Some(joiner.clone()), "an older answer that came second");
+    assert_eq!(tell(6, past, None), Some(joiner), "an answer to a start that is over");
+    assert_eq!(tell(6, now, None), None);
 }

@@ -73,11 +73,12 @@ async fn add(world: &World, add: &ServerAdd, timeout: Duration, output: Output) 
     Ok(())
 }
 
-/// Moves all replicas away, and shows how far that is.
+/// Moves all replicas away, and shows how far that is. It takes as long as it takes to copy them;
+/// `timeout` bounds how long nothing may move.
 async fn drain(world: &World, one: &ServerOne, timeout: Duration, output: Output) -> Outcome {
     let client = Client::find(&one.cluster)?;
     role::change(world, &client, Change::Drain(ServerId(one.server)), timeout).await?;
-    let mut shown = None;
+    let (mut shown, mut moved) = (None, world.clock.now());
     loop {
         let servers = role::servers(world, &client, timeout).await?;
         let Some(row) = servers.iter().find(|row| row.0.server.0 == one.server) else {
@@ -98,10 +99,20 @@ async fn drain(world: &World, one: &ServerOne, timeout: Duration, output: Output
             });
             return Ok(());
         }
-        if shown != Some(left) {
-            let owed: u64 = servers.iter().map(|row| row.0.owed).sum();
+        let owed: u64 = servers.iter().map(|row| row.0.owed).sum();
+        if shown != Some((left, owed)) {
             output.line(&format!("{left} groups are left; {} to copy", output::bytes(owed)));
-            shown = Some(left);
+            (shown, moved) = (Some((left, owed)), world.clock.now());
+        }
+        if world.clock.now().since(moved) > timeout {
+            return Err(Failure::new(
+                Kind::Failed,
+                format!(
+                    "nothing of block server {} moved for {timeout:?}: {left} groups are left, and it goes on being drained; \
+                     `plumeria server ls` shows which servers are down or still lack something",
+                    one.server
+                ),
+            ));
         }
         world.clock.sleep(LOOK).await;
     }

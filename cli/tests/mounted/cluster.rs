@@ -149,7 +149,7 @@ fn a_killed_block_server_is_a_pause_and_everything_goes_on_when_it_is_back() {
 }
 
 #[test]
-fn a_block_server_is_added_under_a_mount_and_takes_its_share() {
+fn a_block_server_is_added_and_another_drained_and_removed_under_a_mount() {
     let cluster = Cluster::new();
     cluster.start(&["--processes", "--lease", "3s"]);
     let (mnt, data) = (cluster.path("mnt"), cluster.text("data"));
@@ -169,8 +169,11 @@ fn a_block_server_is_added_under_a_mount_and_takes_its_share() {
         row if row["groups"].as_u64() >= Some(48) && row["missing_groups"] == 0 => Ok(()),
         row => Err(format!("server 14 has no equal share yet: {row}")),
     });
-    // Draining and removing one is an open fault: see docs/reliability.md.
+    cluster.run(&["server", "drain", &data, "12", "--timeout", "60s"]);
+    assert_eq!(state(12).unwrap()["groups"], 0);
     write_durably(&mnt.join("meanwhile"), &vec![2; 5_000_000]);
+    cluster.run(&["server", "remove", &data, "12"]);
+    assert!(state(12).is_err());
     assert!(fs::read(mnt.join("before")).unwrap() == vec![1; 5_000_000]);
     cluster.stop();
     cluster.start(&[]);

@@ -113,6 +113,23 @@ impl Map {
         }
     }
 
+    /// These groups may have become free to get the replicas that they lack; and once no group
+    /// is on the move, the servers are levelled: what could not move earlier now may.
+    pub(super) fn refill(&mut self, groups: impl Iterator<Item = usize>) {
+        let wanted = usize::from(self.replication);
+        let lacks =
+            |group: &usize| self.rows.get(*group).is_some_and(|row| keepers(row).count() < wanted);
+        let lacking: Vec<usize> = groups.filter(lacks).collect();
+        if self.rows.iter().all(|row| row.is_settled(self.replication)) {
+            self.place();
+        } else if !lacking.is_empty() {
+            let mut tally = Tally::of(&self.rows);
+            for group in lacking {
+                self.fill(&mut tally, group);
+            }
+        }
+    }
+
     fn fill(&mut self, tally: &mut Tally, group: usize) {
         loop {
             let all: Vec<ServerId> = keepers(&self.rows[group]).collect();

@@ -116,6 +116,12 @@ impl Row {
         !down.is_empty()
     }
 
+    /// Whether it has all its replicas and none is on its way out.
+    pub(super) fn is_settled(&self, replication: u8) -> bool {
+        let members = self.chain.len() == usize::from(replication);
+        members && self.spare.is_empty() && self.chain.iter().all(|seat| !seat.leaving)
+    }
+
     fn be_equal(&mut self, changed: u64) {
         self.equal = true;
         self.changed = changed;
@@ -201,6 +207,11 @@ impl Map {
                 }
                 self.version = next;
             }
+        }
+        if self.version == next {
+            // Whoever has left may be taken again, and a row that could not be filled or moved
+            // because of that now can.
+            self.refill(groups.iter().map(|(group, _)| group.0 as usize));
         }
         self.version
     }

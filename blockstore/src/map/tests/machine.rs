@@ -15,19 +15,25 @@ fn members(map: &Map, group: usize) -> Vec<u64> {
     map.rows[group].chain.iter().map(|seat| seat.server.0).collect()
 }
 
+/// The head of a group reports that its members are equal, and that its joiner is ready.
+pub(super) fn advance(map: &mut Map, group: u32) {
+    let chain = map.chart().chains.swap_remove(group as usize);
+    let head = &chain.members[0];
+    let (server, incarnation) = (head.server, head.incarnation);
+    let groups = vec![(Group(group), chain.version)];
+    map.handle(Command::Equal { server, incarnation, groups }).unwrap();
+    if let Some(joiner) = chain.joiner {
+        let groups = vec![(Group(group), chain.version, joiner.server)];
+        map.handle(Command::Ready { server, incarnation, groups }).unwrap();
+    }
+}
+
 /// Lets all joiners come in and all heads report until nothing changes any more.
 pub(super) fn finish(map: &mut Map) {
     loop {
         let before = map.version;
-        for (group, chain) in (0..).map(Group).zip(map.chart().chains) {
-            let head = &chain.members[0];
-            let (server, incarnation) = (head.server, head.incarnation);
-            let groups = vec![(group, chain.version)];
-            map.handle(Command::Equal { server, incarnation, groups }).unwrap();
-            if let Some(joiner) = chain.joiner {
-                let groups = vec![(group, chain.version, joiner.server)];
-                map.handle(Command::Ready { server, incarnation, groups }).unwrap();
-            }
+        for group in 0..map.rows.len() {
+            advance(map, u32::try_from(group).unwrap());
         }
         if map.version == before {
             return;

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
 
-use super::{machine::finish, start};
+use super::{
+    machine::{advance, finish},
+    start,
+};
 use crate::{
     map::{
         api::Change,
@@ -121,6 +124,33 @@ proptest! {
         }
         prop_assert_eq!(takers.len(), 11, "{:?}", takers);
         prop_assert!(takers.values().all(|n| (6..=18).contains(n)), "{:?}", takers);
+    }
+
+    #[test]
+    fn a_server_is_emptied_whatever_was_on_the_move_when_its_drain_began(
+        before in prop::collection::vec(0_u32..32, 0..160), drained in 1_u64..=6, then in 1_u64..=6,
+        between in prop::collection::vec(0_u32..32, 0..160),
+    ) {
+        let mut map = made(4, 3, 5);
+        // While 5 and 6 take their shares.
+        add(&mut map, 5, 100, "");
+        add(&mut map, 6, 100, "");
+        for group in before {
+            advance(&mut map, group);
+        }
+        map.handle(Command::Change(Change::Drain(ServerId(drained)))).unwrap();
+        for group in between {
+            advance(&mut map, group);
+        }
+        map.handle(Command::Change(Change::Drain(ServerId(then)))).unwrap();
+        finish(&mut map);
+        for set in sets(&map) {
+            prop_assert_eq!(set.len(), 3, "{:?}", set);
+            prop_assert!(!set.contains(&ServerId(drained)) && !set.contains(&ServerId(then)));
+        }
+        let counts = counts(&map);
+        let (least, most) = counts.values().fold((f64::MAX, 0.0_f64), |(a, b), n| (a.min(*n), b.max(*n)));
+        prop_assert!(most - least <= 1.0, "{counts:?}");
     }
 
     #[test]

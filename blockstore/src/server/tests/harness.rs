@@ -9,6 +9,7 @@ use world::{Address, World};
 use crate::{
     bulk::Lines,
     disk::Fence,
+    link::Chain,
     map::{Chart, MAIN, MapClient, MapConfig, MapServer},
     message::{Change, Dial, Freshness, Reply, Request, Service, Ticket, Write, Writer, page_sums},
     place::{ChainVersion, Group, GroupBits, Sequence, ServerId, Volume},
@@ -88,6 +89,15 @@ impl Cluster {
     #[cfg(feature = "engine")]
     pub(super) fn client_parts(&self) -> (MapClient, Arc<dyn Dial>) {
         (self.map.clone(), Arc::new(self.lines.clone()))
+    }
+
+    pub(super) fn server(&self, server: u64) -> &Server {
+        &self.servers[&server]
+    }
+
+    pub(super) fn row(&self, offset: u64) -> Chain {
+        let group = self.group(offset);
+        self.chart(|chart| chart.chain(group).unwrap().clone())
     }
 
     pub(super) fn store(&self, server: u64) -> &MemStore {
