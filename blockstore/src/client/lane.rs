@@ -38,6 +38,10 @@ impl Part {
         }
     }
 
+    fn end(&self) -> u64 {
+        self.offset + self.length
+    }
+
     /// The piece of it from `start` to `end`.
     fn cut(&self, start: u64, end: u64) -> Self {
         let content = match &self.content {
@@ -73,6 +77,11 @@ struct Kept {
 pub(super) struct Memory {
     /// The version under which everything acknowledged here was acknowledged; zero before the first.
     pub(super) version: ChainVersion,
+    /// Since when the chain is intact. What was acknowledged before, and is still kept once the lane
+    /// is settled, was lost and waits for the answer to a later mutation of the same bytes.
+    intact: ChainVersion,
+    /// There may be such.
+    hidden: bool,
     /// Who was in the way of the last attempt.
     pub(super) trouble: Option<ServerId>,
     kept: BTreeMap<Issue, Kept>,
@@ -129,18 +138,36 @@ impl Memory {
         self.acks
     }
 
-    /// A mutation was acknowledged under `version`.
-    pub(super) fn ack(&mut self, issue: Issue, version: ChainVersion) {
+    /// A mutation was acknowledged under `version`. Returns the weight of what it replaced that was
+    /// kept for the case that it is refused.
+    pub(super) fn ack(&mut self, issue: Issue, version: ChainVersion) -> u64 {
         self.acks += 1;
         let number = self.acks;
-        if let Some(kept) = self.kept.get_mut(&issue) {
-            kept.ack = Some(Ack { version, number });
+        let Some(kept) = self.kept.get_mut(&issue) else { return 0 };
+        kept.ack = Some(Ack { version, number });
+        if !self.hidden {
+            return 0;
         }
+        let mut newer = Ranges::default();
+        newer.add(kept.part.offset, kept.part.end());
+        let stale = self.stale(self.intact);
+        let older = stale.into_iter().filter(|older| *older < issue);
+        older.map(|older| self.cut_out(older, &newer)).sum()
     }
 
-    /// A mutation will not be repeated any more; returns its weight.
-    pub(super) fn forget(&mut self, issue: Issue) -> u64 {
+    /// A mutation was refused for good; returns its weight. What it was to replace, and what the
+    /// chain has lost, is to be written again after all.
+    pub(super) fn refused(&mut self, issue: Issue) -> u64 {
+        if self.hidden {
+            self.version = ChainVersion(0);
+        }
         self.kept.remove(&issue).map_or(0, |kept| kept.part.weight())
+    }
+
+    /// What was acknowledged before this version.
+    fn stale(&self, version: ChainVersion) -> Vec<Issue> {
+        let stale = |kept: &Kept| kept.ack.is_some_and(|ack| ack.version < version);
+        self.kept.iter().filter(|(_, kept)| stale(kept)).map(|(issue, _)| *issue).collect()
     }
 
     /// Forgets what a flush under `version` covered: what was issued up to `upto` and acknowledged
@@ -155,27 +182,79 @@ impl Memory {
         })
     }
 
-    /// Forgets what a flagged write to the chunk at `offset` covered: what lies in that chunk and
-    /// was acknowledged, under the same version, before it was sent (`acks`). Returns the weight.
-    pub(super) fn covered(&mut self, offset: u64, acks: u64, version: ChainVersion) -> u64 {
+    /// Forgets a flagged write that was acknowledged under the version that it was sent under, and
+    /// what it covered: what lies in its chunk and was acknowledged, under the same version, before
+    /// it was sent (`acks`). Returns the weight.
+    pub(super) fn covered(
+        &mut self,
+        flagged: Issue,
+        offset: u64,
+        acks: u64,
+        version: ChainVersion,
+    ) -> u64 {
         let chunk = offset / CHUNK;
-        self.forget_if(|_, part, ack| {
-            let inside = part.offset / CHUNK == chunk
-                && (part.offset + part.length.max(1) - 1) / CHUNK == chunk;
-            inside && ack.number <= acks && ack.version == version
+        self.forget_if(|issue, part, ack| {
+            let inside = part.offset / CHUNK == chunk && (part.end().max(1) - 1) / CHUNK == chunk;
+            issue == flagged || (inside && ack.number <= acks && ack.version == version)
         })
     }
 
+    /// Forgets what is on stable storage, and what that replaced: older bytes must not be written
+    /// again over it. Returns the weight.
     fn forget_if(&mut self, covered: impl Fn(Issue, &Part, Ack) -> bool) -> u64 {
-        let mut weight = 0;
-        self.kept.retain(|issue, kept| {
-            let forget = kept.ack.is_some_and(|ack| covered(*issue, &kept.part, ack));
-            if forget {
-                weight += kept.part.weight();
+        let (mut gone, mut left) = (Vec::new(), None);
+        for (issue, kept) in &self.kept {
+            match kept.ack {
+                Some(ack) if covered(*issue, &kept.part, ack) => gone.push(*issue),
+                Some(_) => left = left.or(Some(*issue)),
+                None => {}
             }
-            !forget
-        });
+        }
+        let mut weight = 0;
+        let mut gone: Vec<(Issue, u64, u64)> = gone
+            .into_iter()
+            .filter_map(|issue| self.kept.remove(&issue).map(|kept| (issue, kept.part)))
+            .map(|(issue, part)| {
+                weight += part.weight();
+                (issue, part.offset, part.end())
+            })
+            .collect();
+        // Mostly all that is older is gone, too.
+        let Some(oldest) = left.filter(|left| gone.last().is_some_and(|last| *left < last.0))
+        else {
+            return weight;
+        };
+        let acked = self.kept.range(oldest..).filter(|(_, kept)| kept.ack.is_some());
+        let older: Vec<Issue> = acked.map(|(issue, _)| *issue).rev().collect();
+        let mut newer = Ranges::default();
+        for issue in older {
+            while let Some((_, start, end)) = gone.pop_if(|(later, ..)| *later > issue) {
+                newer.add(start, end);
+            }
+            weight += self.cut_out(issue, &newer);
+        }
         weight
+    }
+
+    /// Keeps of a mutation only what is not in `newer`; returns the weight of the rest.
+    fn cut_out(&mut self, issue: Issue, newer: &Ranges) -> u64 {
+        let Some(Kept { part, ack }) = self.kept.remove(&issue) else { return 0 };
+        let mut left = 0;
+        for (start, end) in newer.gaps(part.offset, part.end()) {
+            let piece = part.cut(start, end);
+            left += piece.weight();
+            self.keep(issue, piece, ack);
+        }
+        part.weight() - left
+    }
+
+    /// Keeps a piece of a mutation.
+    fn keep(&mut self, mut issue: Issue, part: Part, ack: Option<Ack>) {
+        // A piece that was itself a piece before may have the same number as a later one.
+        while self.kept.contains_key(&issue) {
+            issue.1 += 1;
+        }
+        self.kept.insert(issue, Kept { part, ack });
     }
 
     /// The last mutation issued, if any is not flushed.
@@ -198,7 +277,7 @@ impl Memory {
     pub(super) fn lost(&self, version: ChainVersion) -> Vec<(Issue, Part)> {
         let (mut lost, mut newer) = (Vec::new(), Ranges::default());
         for ((issue, _), kept) in self.kept.iter().rev() {
-            let (start, end) = (kept.part.offset, kept.part.offset + kept.part.length);
+            let (start, end) = (kept.part.offset, kept.part.end());
             if kept.ack.is_some_and(|ack| ack.version < version) {
                 for (start, end) in newer.gaps(start, end) {
                     pieces(&kept.part.cut(start, end), |part| lost.push((*issue, part)));
@@ -217,27 +296,54 @@ impl Memory {
     }
 
     /// Puts what was written again, and the version that acknowledged it, in the place of what was
-    /// acknowledged before `version`, since which the chain is intact. Returns the weight before and
+    /// acknowledged before `version`, since which the chain is intact. What a mutation without an
+    /// answer is about to replace stays, in case that one is refused. Returns the weight before and
     /// after.
     pub(super) fn rewritten(
         &mut self,
         version: ChainVersion,
         parts: Vec<(Issue, Part, ChainVersion)>,
     ) -> (u64, u64) {
-        let before = self.forget_if(|_, _, ack| ack.version < version);
-        let mut after = 0;
+        self.intact = self.intact.max(version);
+        let hidden = self.under_unanswered(version);
+        self.hidden = !hidden.is_empty();
+        let (mut before, mut after) = (0, 0);
+        for issue in self.stale(version) {
+            before += self.kept.remove(&issue).map_or(0, |kept| kept.part.weight());
+        }
+        for (issue, part, ack) in hidden {
+            after += part.weight();
+            self.keep(issue, part, Some(ack));
+        }
         for (issue, part, version) in parts {
             after += part.weight();
             self.acks += 1;
-            let ack = Some(Ack { version, number: self.acks });
-            // A piece that was itself a piece before may have the same number as a later one.
-            let mut issue = issue;
-            while self.kept.contains_key(&issue) {
-                issue.1 += 1;
-            }
-            self.kept.insert(issue, Kept { part, ack });
+            self.keep(issue, part, Some(Ack { version, number: self.acks }));
         }
         (before, after)
+    }
+
+    /// The bytes acknowledged before `version` that only mutations without an answer replace.
+    fn under_unanswered(&self, version: ChainVersion) -> Vec<(Issue, Part, Ack)> {
+        let (mut answered, mut open) = (Ranges::default(), Ranges::default());
+        let mut under = Vec::new();
+        for (issue, Kept { part, ack }) in self.kept.iter().rev() {
+            let (start, end) = (part.offset, part.end());
+            let Some(ack) = ack else {
+                open.add(start, end);
+                continue;
+            };
+            if ack.version < version {
+                let left = answered.gaps(start, end);
+                for (start, end) in
+                    left.into_iter().flat_map(|(start, end)| open.common(start, end))
+                {
+                    under.push((*issue, part.cut(start, end), *ack));
+                }
+            }
+            answered.add(start, end);
+        }
+        under
     }
 }
 
@@ -247,7 +353,7 @@ fn pieces(part: &Part, mut each: impl FnMut(Part)) {
     if part.content != Content::Nothing {
         return each(part.clone());
     }
-    let (start, end) = (part.offset, part.offset + part.length);
+    let (start, end) = (part.offset, part.end());
     let (first, last) = (start.next_multiple_of(PAGE).min(end), end / PAGE * PAGE);
     let last = last.max(first);
     let zeros = |start: u64, end: u64| Part {
@@ -298,129 +404,19 @@ impl Ranges {
         }
         gaps
     }
+
+    /// What of `start..end` is in the set.
+    fn common(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let (mut common, mut at) = (Vec::new(), start);
+        for (from, to) in self.gaps(start, end).into_iter().chain([(end, end)]) {
+            if from > at {
+                common.push((at, from));
+            }
+            at = to;
+        }
+        common
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::{prop, proptest};
-
-    use super::*;
-
-    fn bytes(offset: u64, length: u64, byte: u8) -> Part {
-        let content = Content::Bytes(Bytes::from(vec![byte; length as usize]));
-        Part { offset, length, content }
-    }
-
-    fn discard(offset: u64, length: u64) -> Part {
-        Part { offset, length, content: Content::Nothing }
-    }
-
-    const OLD: ChainVersion = ChainVersion(1);
-    const NEW: ChainVersion = ChainVersion(2);
-
-    #[test]
-    fn the_floor_is_the_lowest_sequence_without_an_answer() {
-        let mut memory = Memory::default();
-        let (_, one) = memory.issue(bytes(0, 512, 1));
-        let (_, two) = memory.issue(bytes(512, 512, 1));
-        assert_eq!(memory.floor(), one);
-        memory.end(one);
-        assert_eq!(memory.floor(), two);
-        memory.end(two);
-        assert_eq!(memory.floor(), Sequence(3));
-    }
-
-    #[test]
-    fn a_flush_covers_what_was_acknowledged_under_its_version_and_issued_before_it() {
-        let mut memory = Memory::default();
-        let (one, _) = memory.issue(bytes(0, 512, 1));
-        let (two, _) = memory.issue(bytes(512, 512, 1));
-        memory.ack(one, OLD);
-        let upto = memory.unflushed().unwrap();
-        assert!(memory.unanswered(upto) && !memory.unanswered(one.0));
-        let (three, _) = memory.issue(bytes(1024, 512, 1));
-        memory.ack(two, NEW);
-        memory.ack(three, OLD);
-        assert_eq!(memory.flushed(upto, (OLD, OLD)), 512);
-        assert_eq!(memory.flushed(upto, (NEW, NEW)), 512);
-        assert_eq!(memory.unflushed(), Some(three.0));
-    }
-
-    #[test]
-    fn a_flagged_write_covers_only_what_was_acknowledged_before_it_was_sent() {
-        let mut memory = Memory::default();
-        let (one, _) = memory.issue(bytes(0, 512, 1));
-        let (two, _) = memory.issue(bytes(512, 512, 1));
-        let (other, _) = memory.issue(bytes(CHUNK, 512, 1));
-        memory.ack(one, OLD);
-        memory.ack(other, OLD);
-        let acks = memory.acks();
-        memory.ack(two, OLD);
-        assert_eq!(memory.covered(0, acks, OLD), 512);
-        assert!(memory.unflushed_upto(two.0) && !memory.unflushed_upto(one.0));
-        assert_eq!(memory.forget(two) + memory.forget(other), 1024);
-    }
-
-    #[test]
-    fn what_is_left_of_a_discarded_page_is_written_as_zeros() {
-        let mut memory = Memory::default();
-        let (one, _) = memory.issue(discard(0, 3 * PAGE));
-        let (two, _) = memory.issue(bytes(PAGE + 512, 512, 7));
-        memory.ack(one, OLD);
-        memory.ack(two, OLD);
-        let mut lost: Vec<Part> = memory.lost(NEW).into_iter().map(|(_, part)| part).collect();
-        lost.sort_by_key(|part| part.offset);
-        let expected = [
-            discard(0, PAGE),
-            bytes(PAGE, 512, 0),
-            bytes(PAGE + 512, 512, 7),
-            bytes(PAGE + 1024, PAGE - 1024, 0),
-            discard(2 * PAGE, PAGE),
-        ];
-        assert_eq!(lost, expected);
-    }
-
-    #[test]
-    fn what_was_written_again_is_kept_under_its_new_version() {
-        let mut memory = Memory::default();
-        let (one, _) = memory.issue(bytes(0, 1024, 1));
-        let (two, _) = memory.issue(bytes(512, 512, 2));
-        memory.ack(one, OLD);
-        memory.ack(two, OLD);
-        let again = memory.lost(NEW);
-        let again = again.into_iter().map(|(issue, part)| (issue, part, NEW)).collect();
-        assert_eq!(memory.rewritten(NEW, again), (1536, 1024));
-        assert!(memory.lost(NEW).is_empty());
-        assert_eq!(memory.lost(ChainVersion(3)).len(), 2);
-        assert_eq!(memory.flushed(two.0, (OLD, NEW)), 1024);
-    }
-
-    proptest! {
-        #[test]
-        fn writing_again_what_was_lost_restores_the_newest_bytes(
-            writes in prop::collection::vec((0..16_u64, 1..8_u64, 0..4_u8), 0..24)
-        ) {
-            let mut memory = Memory::default();
-            let mut expected = vec![0xee_u8; 24 * 512];
-            for (number, (sector, sectors, kind)) in writes.into_iter().enumerate() {
-                let (offset, length) = (sector * 512, sectors * 512);
-                let range = offset as usize..(offset + length) as usize;
-                let byte = number as u8 + 1;
-                // Kind 0 stays unanswered, so it is not written again by this, nor what it covers.
-                let (issue, _) = memory.issue(bytes(offset, length, byte));
-                expected[range].fill(if kind == 0 { 0xee } else { byte });
-                if kind != 0 {
-                    memory.ack(issue, OLD);
-                }
-            }
-            let mut restored = vec![0xee_u8; 24 * 512];
-            for (_, part) in memory.lost(NEW) {
-                let range = part.offset as usize..(part.offset + part.length) as usize;
-                let Content::Bytes(bytes) = part.content else { panic!("no discard was issued") };
-                assert!(restored[range.clone()].iter().all(|byte| *byte == 0xee), "disjoint");
-                restored[range].copy_from_slice(&bytes);
-            }
-            assert_eq!(restored, expected);
-        }
-    }
-}
+mod tests;

@@ -91,18 +91,17 @@ impl Inner {
             }
             Outcome::Done(version) => {
                 memory.trouble = None;
-                memory.ack(issue, version);
-                let forgotten = match covers {
-                    // It is on stable storage itself, and what was acknowledged before it was sent
-                    // is too, unless the chain changed meanwhile.
-                    Some((offset, acks, sent)) if sent == version => {
-                        memory.forget(issue) + memory.covered(offset, acks, version)
-                    }
-                    _ => 0,
-                };
+                let mut forgotten = memory.ack(issue, version);
+                // It is on stable storage itself, and what was acknowledged before it was sent
+                // is too, unless the chain changed meanwhile.
+                if let Some((offset, acks, sent)) = covers
+                    && sent == version
+                {
+                    forgotten += memory.covered(issue, offset, acks, version);
+                }
                 (Ok(()), forgotten)
             }
-            Outcome::Never(error) => (Err(error), memory.forget(issue)),
+            Outcome::Never(error) => (Err(error), memory.refused(issue)),
         };
         memory.end(sequence);
         drop(memory);
@@ -238,8 +237,10 @@ impl Inner {
                 }
                 let lost = memory.lost(chain.intact);
                 if lost.is_empty() {
+                    let change = memory.rewritten(chain.intact, Vec::new());
                     memory.version = chain.version;
-                    return;
+                    drop(memory);
+                    return self.weigh(change);
                 }
                 lost
             };
@@ -257,11 +258,15 @@ impl Inner {
             let parts: Vec<_> = stream::iter(again).buffer_unordered(AT_ONCE).collect().await;
             let mut memory = lane.memory.lock();
             let parts = parts.into_iter().flatten().collect();
-            let (before, after) = memory.rewritten(version, parts);
+            let change = memory.rewritten(version, parts);
             drop(memory);
-            self.kept.fetch_add(after, Ordering::Relaxed);
-            self.kept.fetch_sub(before, Ordering::Relaxed);
+            self.weigh(change);
         }
+    }
+
+    fn weigh(&self, (before, after): (u64, u64)) {
+        self.kept.fetch_add(after, Ordering::Relaxed);
+        self.kept.fetch_sub(before, Ordering::Relaxed);
     }
 
     /// Sends one piece again until it is acknowledged; `None` if that can never be.
