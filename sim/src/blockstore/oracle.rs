@@ -156,10 +156,12 @@ impl History {
         (flushed, own): (bool, Option<u64>),
     ) -> Option<Value> {
         let ops = self.ops.get(&sector)?;
-        // What is on its way takes the place of what was lost before: until it is there, that may show.
+        // What is on its way takes the place of what was lost before: until it is there, that may show. And whoever
+        // is fenced cannot write again what was lost.
         let own = own.filter(|session| {
             let open = |op: &Op| op.session == *session && op.end.is_none();
-            !ops.iter().any(|op| open(op) && matches!(op.act, Act::Write(..)))
+            !self.fences.contains_key(session)
+                && !ops.iter().any(|op| open(op) && matches!(op.act, Act::Write(..)))
         });
         let writes = || {
             ops.iter().filter_map(|op| match op.act {

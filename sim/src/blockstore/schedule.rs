@@ -97,6 +97,8 @@ pub(super) struct Schedule {
     sessions: Vec<Session>,
     joined: u64,
     faults: Vec<Fault>,
+    /// Kinds that strike wherever messages travel.
+    sure: Vec<Fault>,
     /// Faults that are still let loose.
     strikes: u64,
     /// All of them are.
@@ -125,7 +127,10 @@ impl Schedule {
             cluster.struck().add(Fault::Drift);
         }
         let mut faults = choose(&mut dice, lossy);
-        faults.retain(|fault| !options.without.contains(fault));
+        let mut sure = vec![Fault::Loss, Fault::Delay, Fault::Duplicate];
+        for some in [&mut faults, &mut sure] {
+            some.retain(|fault| !options.without.contains(fault));
+        }
         let lines = options.lines.map(|n| (n, VecDeque::new()));
         let shared = Shared { lines, lossy, ..Shared::default() };
         Self {
@@ -137,6 +142,7 @@ impl Schedule {
             sessions: Vec::new(),
             joined: 0,
             faults,
+            sure,
             strikes: options.strikes.unwrap_or(u64::MAX),
             is_whole_schedule: options.strikes.is_none(),
             steps: 0,
@@ -177,7 +183,10 @@ impl Schedule {
             turns += 1;
             let calm = self.dice.millis(20, 1500);
             self.pass(calm)?;
-            self.strike();
+            match self.sure.pop_if(|_| turns > strikes) {
+                Some(fault) => self.strike_with(fault, 1),
+                None => self.strike(),
+            }
         }
         self.heal()?;
         self.finish()?;

@@ -59,7 +59,7 @@ impl Schedule {
             && self.is_whole()
     }
 
-    fn strike_with(&mut self, fault: Fault, victim: Place) {
+    pub(super) fn strike_with(&mut self, fault: Fault, victim: Place) {
         match fault {
             Fault::Loss => self.cluster.net.lose(self.dice.between(1, 20)),
             Fault::Delay => self.cluster.net.delay(self.dice.between(1, 20)),
