@@ -42,6 +42,14 @@ pub(crate) struct Gates {
     recent: std::collections::VecDeque<(u64, Span)>,
 }
 
+/// Which gates there were at a moment, for [`Gates::clear_since`].
+#[derive(Clone)]
+pub(crate) struct Seen {
+    last: u64,
+    /// Those that were up and had not returned: their revocations may go through later.
+    up: Vec<u64>,
+}
+
 /// Spans that are remembered for loads in flight; a load that is slower than so many revocations
 /// is made again.
 const RECENT: usize = 128;
@@ -130,36 +138,46 @@ impl Gates {
         self.gates.is_empty()
     }
 
-    /// A number for [`Gates::clear_since`].
-    pub(crate) fn now(&self) -> u64 {
-        self.next
+    /// The gates as they are now.
+    pub(crate) fn seen(&self) -> Seen {
+        let up = self.gates.iter().filter(|gate| gate.stage != Stage::Returned);
+        Seen { last: self.next, up: up.map(|gate| gate.id).collect() }
+    }
+
+    fn pending(&self, id: u64) -> bool {
+        self.gates.iter().any(|gate| gate.id == id && gate.stage != Stage::Returned)
+    }
+
+    /// Whether none of the revocations that were under way at `then` has taken `name` since.
+    fn up_since(&self, then: &Seen, name: Name) -> bool {
+        let elsewhere = |id| self.recent.iter().any(|(of, s)| *of == id && !s.contains(name));
+        then.up.iter().all(|id| self.pending(*id) || elsewhere(*id))
     }
 
     /// Whether `name` is still ours for whoever finishes what a revocation waits for: no gate there
     /// has returned, and none that came since `then` has gone through.
-    pub(crate) fn kept_since(&self, then: u64, name: Name) -> bool {
-        let pending = |id| self.gates.iter().any(|g| g.id == id && g.stage != Stage::Returned);
+    pub(crate) fn kept_since(&self, then: &Seen, name: Name) -> bool {
         let returned = |gate: &Gate| {
             gate.stage == Stage::Returned && gate.keep.is_none() && gate.span.contains(name)
         };
+        let after = |id| id > then.last && !self.pending(id);
         self.reaches_back(then)
             && !self.gates.iter().any(returned)
-            && self
-                .recent
-                .iter()
-                .all(|(id, span)| *id <= then || !span.contains(name) || pending(*id))
+            && self.up_since(then, name)
+            && !self.recent.iter().any(|(id, span)| after(*id) && span.contains(name))
     }
 
     /// Whether all gates since `then` are remembered. They are not if `then` is of gates that are gone: when the
     /// lease is lost all state goes, and a load that was under way comes back to new ones.
-    fn reaches_back(&self, then: u64) -> bool {
-        self.next.checked_sub(then).is_some_and(|since| since <= RECENT as u64)
+    fn reaches_back(&self, then: &Seen) -> bool {
+        self.next.checked_sub(then.last).is_some_and(|since| since <= RECENT as u64)
     }
 
     /// Whether no revocation touched `name` since `then`.
-    pub(crate) fn clear_since(&self, then: u64, name: Name) -> bool {
+    pub(crate) fn clear_since(&self, then: &Seen, name: Name) -> bool {
         self.reaches_back(then)
-            && !self.recent.iter().any(|(id, span)| *id > then && span.contains(name))
+            && self.up_since(then, name)
+            && !self.recent.iter().any(|(id, span)| *id > then.last && span.contains(name))
     }
 }
 
@@ -226,37 +244,52 @@ mod tests {
     #[test]
     fn a_load_that_a_revocation_waits_for_is_kept_until_the_revocation_has_returned() {
         let mut gates = Gates::default();
-        let before = gates.now();
+        let before = gates.seen();
         let id = gates.open(span(5, 6), None);
         gates.advance(id, Stage::Closed);
-        assert!(!gates.clear_since(before, Name(5)) && gates.kept_since(before, Name(5)));
-        assert!(gates.kept_since(gates.now(), Name(5)));
+        assert!(!gates.clear_since(&before, Name(5)) && gates.kept_since(&before, Name(5)));
+        assert!(gates.kept_since(&gates.seen(), Name(5)));
         gates.advance(id, Stage::Returned);
-        assert!(!gates.kept_since(before, Name(5)) && !gates.kept_since(gates.now(), Name(5)));
+        assert!(!gates.kept_since(&before, Name(5)) && !gates.kept_since(&gates.seen(), Name(5)));
         gates.lift(span(5, 6), Mode::Exclusive);
-        assert!(!gates.kept_since(before, Name(5)) && gates.kept_since(gates.now(), Name(5)));
+        assert!(!gates.kept_since(&before, Name(5)) && gates.kept_since(&gates.seen(), Name(5)));
     }
 
     #[test]
     fn a_load_that_outlived_the_lease_is_not_believed() {
         let mut gates = Gates::default();
         gates.open(span(5, 6), None);
-        let then = gates.now();
+        let then = gates.seen();
         // What `Fs::fail` does.
         let gates = Gates::default();
-        assert!(!gates.clear_since(then, Name(9)) && !gates.kept_since(then, Name(9)));
+        assert!(!gates.clear_since(&then, Name(9)) && !gates.kept_since(&then, Name(9)));
     }
 
     #[test]
     fn a_load_in_flight_learns_of_revocations() {
         let mut gates = Gates::default();
-        let then = gates.now();
-        assert!(gates.clear_since(then, Name(5)));
+        let then = gates.seen();
+        assert!(gates.clear_since(&then, Name(5)));
         gates.open(span(5, 6), None);
-        assert!(!gates.clear_since(then, Name(5)) && gates.clear_since(then, Name(6)));
+        assert!(!gates.clear_since(&then, Name(5)) && gates.clear_since(&then, Name(6)));
         for _ in 0..RECENT {
             gates.open(span(100, 101), None);
         }
-        assert!(!gates.clear_since(then, Name(6)));
+        assert!(!gates.clear_since(&then, Name(6)));
+    }
+
+    #[test]
+    fn a_load_that_began_while_a_revocation_was_under_way_is_not_kept_once_it_went_through() {
+        let mut gates = Gates::default();
+        let id = gates.open(span(5, 6), None);
+        let then = gates.seen();
+        assert!(gates.clear_since(&then, Name(5)), "a read under an open gate is kept");
+        gates.advance(id, Stage::Closed);
+        gates.advance(id, Stage::Returned);
+        // The lock went to another mount, which changed the disk, and came back.
+        gates.lift(span(5, 6), Mode::Exclusive);
+        assert!(!gates.shut(Name(5), Mode::Shared, true));
+        assert!(!gates.clear_since(&then, Name(5)) && !gates.kept_since(&then, Name(5)));
+        assert!(gates.clear_since(&then, Name(7)) && gates.clear_since(&gates.seen(), Name(5)));
     }
 }

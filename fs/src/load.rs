@@ -10,6 +10,7 @@ use crate::{
     data::{address, on_disk},
     error::Error,
     fs::Fs,
+    gate::Seen,
     layout::{
         Damaged,
         geometry::{INODE, InodeNo, run_start},
@@ -25,9 +26,9 @@ use crate::{
 const NEIGHBOURS: u64 = 32 * INODE;
 
 /// When a load began.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Ticket {
-    gates: u64,
+    gates: Seen,
     homed: u64,
     /// For whom.
     access: Access,
@@ -42,21 +43,21 @@ struct Stretch {
 
 impl Fs {
     fn ticket(state: &State, access: Access) -> Ticket {
-        Ticket { gates: state.gates.now(), homed: state.homed, access }
+        Ticket { gates: state.gates.seen(), homed: state.homed, access }
     }
 
     /// Whether what was read since `ticket` may be kept under `lock`.
-    fn keeps(&self, state: &State, ticket: Ticket, lock: Name) -> bool {
+    fn keeps(&self, state: &State, ticket: &Ticket, lock: Name) -> bool {
         state.homed == ticket.homed && self.still(state, ticket, lock)
     }
 
-    fn still(&self, state: &State, ticket: Ticket, lock: Name) -> bool {
+    fn still(&self, state: &State, ticket: &Ticket, lock: Name) -> bool {
         let gates = &state.gates;
         let free = match ticket.access {
             // The revocation waits for this very load: refusing it would stop both.
-            Access::Finish => gates.kept_since(ticket.gates, lock),
+            Access::Finish => gates.kept_since(&ticket.gates, lock),
             Access::Operation | Access::Io | Access::Plan => {
-                gates.clear_since(ticket.gates, lock) && !gates.shut(lock, Mode::Shared, true)
+                gates.clear_since(&ticket.gates, lock) && !gates.shut(lock, Mode::Shared, true)
             }
         };
         free && self.locks.held(lock, Mode::Shared).is_some()
@@ -67,7 +68,7 @@ impl Fs {
         let ticket = {
             let state = self.state.lock();
             let ticket = Self::ticket(&state, access);
-            if !self.still(&state, ticket, ino.lock()) {
+            if !self.still(&state, &ticket, ino.lock()) {
                 return Ok(());
             }
             ticket
@@ -80,7 +81,7 @@ impl Fs {
             let Some(no) = InodeNo::new(ino.segment(), index) else { continue };
             if state.inodes.contains_key(&no)
                 || state.in_log(no.address()).is_some()
-                || !self.keeps(&state, ticket, no.lock())
+                || !self.keeps(&state, &ticket, no.lock())
             {
                 continue;
             }
@@ -128,7 +129,7 @@ impl Fs {
         let mut state = self.state.lock();
         if !state.pages.contains_key(&at)
             && state.in_log(at).is_none()
-            && self.keeps(&state, ticket, lock)
+            && self.keeps(&state, &ticket, lock)
         {
             state.add_page(at, content, lock);
         }
@@ -159,7 +160,7 @@ impl Fs {
             for i in 0..stretch.count {
                 let page = stretch.first + i;
                 let Some(slot) = state.inodes.get(&ino) else { return Ok(()) };
-                if slot.stamp != stamp || !self.still(&state, ticket, ino.lock()) {
+                if slot.stamp != stamp || !self.still(&state, &ticket, ino.lock()) {
                     return Ok(());
                 }
                 // What lies behind the end on the disk is not the file's.
