@@ -114,8 +114,9 @@ impl Fs {
         // A task, because the inode is claimed: who gives up waiting must not leave it so.
         self.world.spawn("punch", async move {
             let result = fs.discard_all(&discards).await;
-            fs.release_claims(&[ino], None);
+            // Before anybody may change it again: what was read meanwhile may be older than the discard.
             fs.state.lock().drop_clean(ino, from / PAGE, to.div_ceil(PAGE));
+            fs.release_claims(&[ino], None);
             let _ = done.send(result);
         });
         let deadline = self.world.clock.now() + self.config.patience;
@@ -261,7 +262,10 @@ impl State {
 
     /// Forgets the clean pages of a range: what the disk had there is gone.
     fn drop_clean(&mut self, ino: InodeNo, first: u64, last: u64) {
+        let stamp = self.number();
         let Some(slot) = self.inodes.get_mut(&ino) else { return };
+        // Loads in flight may bring what was there.
+        slot.stamp = stamp;
         let deltas: Vec<_> = slot
             .data
             .clean_in(first..last)

@@ -114,6 +114,8 @@ impl Fs {
             slot.writing = false;
             slot.stamp = stamp;
             if let Some(error) = error {
+                // Some of it may be on the disk, behind the end that the log knows.
+                slot.ragged |= slot.inode.runs().next().is_some();
                 tracing::error!(%ino, %error, "a write-back failed");
                 slot.failed = Some(error.clone());
             }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fs::{Attributes, Caller, Error, InodeNo, Kind, Lookup, Node, SetAttributes, SetTime};
+use fs::{
+    Allocate, Attributes, Caller, Error, InodeNo, Kind, Lookup, Node, SetAttributes, SetTime,
+};
 use world::Wall;
 
 use crate::{
@@ -197,6 +199,7 @@ impl Player {
             | Plan::Append { id, .. }
             | Plan::Read(id, ..)
             | Plan::Truncate(id, _)
+            | Plan::Clear { id, .. }
             | Plan::Chmod(id, ..)
             | Plan::Utimes(id, _)
             | Plan::Readlink(id)
@@ -255,6 +258,9 @@ impl Player {
             Plan::Read(_, offset, length) => {
                 let pieces = fs.read(ino, *offset, *length).await.map_err(|e| errno(&e))?;
                 Ok(Answer::Content(pieces.concat()))
+            }
+            Plan::Clear { offset, length, how, .. } => {
+                done(fs.allocate(ino, *offset, *length, *how).await)
             }
             Plan::Truncate(_, size) => {
                 set(SetAttributes { size: Some(*size), ..SetAttributes::default() })
@@ -390,6 +396,11 @@ fn expected_on_inode(model: &mut Model, who: usize, plan: &Plan) -> Outcome {
             let from = content.len().min(*offset as usize);
             let to = content.len().min(from + *length as usize);
             Ok(Answer::Content(content[from..to].to_vec()))
+        }
+        Plan::Clear { id, offset, length, how } => {
+            let keep_size = *how != Allocate::Zero { keep_size: false };
+            model.clear(*id, *offset, *length, keep_size);
+            Ok(Answer::Done)
         }
         Plan::Truncate(id, size) => {
             model.truncate(*id, *size);

@@ -272,6 +272,20 @@ impl Model {
         node.mtime = None;
     }
 
+    /// A range becomes zeros; the file grows to its end, or keeps its size.
+    pub(crate) fn clear(&mut self, id: Id, offset: u64, length: u64, keep_size: bool) {
+        let node = self.node(id);
+        let content = Arc::make_mut(&mut node.content);
+        let end = (offset + length) as usize;
+        let from = content.len().min(offset as usize);
+        let to = content.len().min(end);
+        content[from..to].fill(0);
+        if !keep_size && content.len() < end {
+            content.resize(end, 0);
+        }
+        node.mtime = None;
+    }
+
     pub(crate) fn truncate(&mut self, id: Id, size: u64) {
         let node = self.node(id);
         Arc::make_mut(&mut node.content).resize(size as usize, 0);

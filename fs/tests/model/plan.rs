@@ -1,6 +1,6 @@
 //! Random operations that make sense on a given model, and now and then some that do not.
 
-use fs::{Kind, RenameMode};
+use fs::{Allocate, Kind, RenameMode};
 
 use crate::model::{Id, Model};
 
@@ -64,6 +64,13 @@ pub(crate) enum Plan {
     },
     Read(Id, u64, u64),
     Truncate(Id, u64),
+    /// Makes a range zeros, by a hole or not.
+    Clear {
+        id: Id,
+        offset: u64,
+        length: u64,
+        how: Allocate,
+    },
     Chmod(Id, u32, u32),
     Utimes(Id, i64),
     List(Id),
@@ -139,6 +146,7 @@ impl Plan {
             | Self::Append { id, .. }
             | Self::Read(id, ..)
             | Self::Truncate(id, _)
+            | Self::Clear { id, .. }
             | Self::Chmod(id, ..)
             | Self::Utimes(id, _)
             | Self::List(id)
@@ -169,7 +177,7 @@ impl Plan {
             return Self::Create { directory, name: name(dice) };
         };
         let fill = 1 + dice.below(255) as u8;
-        match dice.below(46) {
+        match dice.below(50) {
             0 => Self::Lookup(directory, name(dice)),
             1 | 2 => Self::Stat(any),
             3..=5 => Self::make(dice, directory),
@@ -199,6 +207,14 @@ impl Plan {
             39 | 40 => Self::Open(dice.pick(&named(files.clone())).unwrap_or(any)),
             41 => Self::Release(any_open(dice, model).unwrap_or(any)),
             42..=44 => Self::Fsync(file),
+            45..=48 => {
+                let how = match dice.below(4) {
+                    0 => Allocate::Zero { keep_size: false },
+                    1 => Allocate::Zero { keep_size: true },
+                    _ => Allocate::Punch,
+                };
+                Self::Clear { id: file, offset: offset(dice), length: length(dice) as u64, how }
+            }
             _ => Self::Sync,
         }
     }
