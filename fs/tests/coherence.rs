@@ -1,39 +1,15 @@
 //! Two mounts of one volume: each sees what the other completed, and what needs no message sends
 //! none.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "tests drive the real machine, and an error fails them"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
 mod common;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use common::{ME, Mount, ROOT, Volume};
-use fs::{Config, InodeNo, KernelCache, Node, RenameMode, SetAttributes};
+use common::{Kernel, ME, ROOT, Volume, close, two};
+use fs::{Config, Node, RenameMode, SetAttributes, XattrMode};
 use lockservice::Locks;
-use parking_lot::Mutex;
-
-async fn two() -> (Volume, Mount, Mount) {
-    let volume = Volume::new().await;
-    let (a, b) = (volume.mount().await, volume.mount().await);
-    (volume, a, b)
-}
-
-async fn close(volume: Volume, a: Mount, b: Mount) {
-    a.fs.close().await.unwrap();
-    b.fs.close().await.unwrap();
-    volume.check().await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_sizes_data_and_attributes_are_seen_at_once() {
@@ -103,24 +79,50 @@ async fn appends_of_two_mounts_never_overwrite_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn work_in_its_own_segment_sends_no_message() {
+async fn no_change_of_metadata_sends_a_message_where_a_mount_works_alone() {
     let volume = Volume::new().await;
     let m = volume.mount().await;
     m.file(ROOT, "warm", b"up").await;
     m.fs.sync().await.unwrap();
     let before = m.clerk.messages();
+    let silent = |what: &str| assert_eq!(m.clerk.messages() - before, 0, "{what}");
     let dir = m.dir(ROOT, "d").await;
+    let other = m.dir(ROOT, "e").await;
+    silent("mkdir");
     for i in 0..1000 {
         m.file(dir, &format!("f{i}"), &[1; 4096]).await;
     }
+    silent("create and write");
+    let file = m.find(dir, "f999").await.unwrap().attributes.ino;
+    m.fs.make(dir, b"s", Node::symlink(Bytes::from_static(b"t")), ME).await.unwrap();
+    m.fs.make(dir, b"s2", Node::symlink(Bytes::from(vec![b't'; 3000])), ME).await.unwrap();
+    silent("symlink");
+    m.fs.link(file, other, b"hard").await.unwrap();
+    silent("link");
+    let set = SetAttributes { mode: Some(0o600), size: Some(100), ..SetAttributes::default() };
+    m.fs.setattr(file, set).await.unwrap();
+    silent("setattr");
+    m.fs.setxattr(file, b"user.x", &[7; 2000], XattrMode::Set, ME).await.unwrap();
+    m.fs.removexattr(file, b"user.x").await.unwrap();
+    silent("xattr");
     for i in 0..500 {
         let (old, new) = (format!("f{i}"), format!("g{i}"));
-        m.fs.rename(dir, old.as_bytes(), dir, new.as_bytes(), RenameMode::Replace).await.unwrap();
-        m.fs.unlink(dir, new.as_bytes()).await.unwrap();
+        let mode = RenameMode::Replace;
+        m.fs.rename(dir, old.as_bytes(), other, new.as_bytes(), mode).await.unwrap();
     }
-    m.fs.make(dir, b"s", Node::symlink(Bytes::from_static(b"t")), ME).await.unwrap();
+    m.fs.rename(dir, b"f700", dir, b"f701", RenameMode::Replace).await.unwrap();
+    m.fs.rename(dir, b"f702", dir, b"f703", RenameMode::Exchange).await.unwrap();
+    silent("rename");
+    for i in 0..500 {
+        m.fs.unlink(other, format!("g{i}").as_bytes()).await.unwrap();
+    }
+    silent("unlink");
+    m.fs.unlink(other, b"hard").await.unwrap();
+    m.fs.rmdir(ROOT, b"e").await.unwrap();
+    silent("rmdir");
     m.fs.sync().await.unwrap();
-    assert_eq!(m.clerk.messages() - before, 0);
+    silent("write-out");
+    assert_eq!(m.fs.numbers().lock_messages, m.clerk.messages(), "the number is exported");
     m.fs.close().await.unwrap();
     volume.check().await;
 }
@@ -172,26 +174,6 @@ async fn a_small_cache_holds_its_cap_and_loses_nothing() {
     volume.check().await;
 }
 
-/// Notes what the kernel was told to forget.
-#[derive(Default)]
-struct Kernel {
-    told: Mutex<Vec<(InodeNo, &'static str)>>,
-    all: AtomicU64,
-}
-
-#[async_trait]
-impl KernelCache for Kernel {
-    async fn drop_pages(&self, ino: InodeNo, _size: Option<u64>) {
-        self.told.lock().push((ino, "pages"));
-    }
-    async fn drop_names(&self, directory: InodeNo) {
-        self.told.lock().push((directory, "names"));
-    }
-    async fn drop_all(&self) {
-        self.all.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kernel_is_told_before_a_lock_goes_and_not_when_it_is_only_shared() {
     let (volume, a, b) = two().await;
@@ -199,11 +181,11 @@ async fn the_kernel_is_told_before_a_lock_goes_and_not_when_it_is_only_shared() 
     let kernel = Arc::new(Kernel::default());
     a.fs.attach_kernel(Arc::clone(&kernel) as _);
     assert_eq!(b.content(ino).await, b"one");
-    assert!(kernel.told.lock().is_empty(), "a reader takes nothing away");
+    assert!(kernel.0.lock().is_empty(), "a reader takes nothing away");
     b.fs.write(ino, 0, Bytes::from_static(b"two")).await.unwrap();
-    assert!(kernel.told.lock().contains(&(ino, "pages")));
+    assert!(kernel.0.lock().contains(&(ino, "pages")));
     b.fs.make(ROOT, b"g", Node::file(0o600), ME).await.unwrap();
-    assert!(kernel.told.lock().contains(&(ROOT, "names")));
+    assert!(kernel.0.lock().contains(&(ROOT, "names")));
     assert_eq!(a.content(ino).await, b"two");
     close(volume, a, b).await;
 }

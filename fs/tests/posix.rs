@@ -1,44 +1,22 @@
 //! What POSIX and Linux promise beyond names and bytes: extended attributes, access lists, holes,
 //! open files without a name, what becomes of errors and of a full disk.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "tests drive the real machine, and an error fails them"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
 mod common;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use async_trait::async_trait;
-use blockstore::{
-    Durability, Error as DiskError, Fence, Offset, Space, Traffic, VirtualDisk, memory::MemoryDisk,
-};
+use blockstore::{Fence, memory::MemoryDisk};
 use bytes::Bytes;
-use common::{ME, Mount, ROOT, Volume, errno};
-use fs::{Allocate, Caller, Config, Fs, InodeNo, KernelCache, Node, SetAttributes, XattrMode};
+use common::{Kernel, ME, ROOT, Volume, close, errno, two};
+use fs::{Allocate, Caller, Node, SetAttributes, XattrMode};
 use lockservice::Locks;
-use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 const PAGE: u64 = 4096;
-
-async fn two() -> (Volume, Mount, Mount) {
-    let volume = Volume::new().await;
-    let (a, b) = (volume.mount().await, volume.mount().await);
-    (volume, a, b)
-}
-
-async fn close(volume: Volume, a: Mount, b: Mount) {
-    a.fs.close().await.unwrap();
-    b.fs.close().await.unwrap();
-    volume.check().await;
-}
 
 /// Until it is so, for at most so many seconds.
 async fn eventually(seconds: u32, mut so: impl FnMut() -> bool) {
@@ -292,57 +270,10 @@ async fn a_full_disk_is_told_at_write() {
     volume.check().await;
 }
 
-/// A disk that can be made to refuse all writes for good.
-struct Refusing {
-    disk: Arc<dyn VirtualDisk>,
-    refuses: AtomicBool,
-}
-
-#[async_trait]
-impl VirtualDisk for Refusing {
-    async fn read(&self, at: Offset, length: u64) -> Result<Bytes, DiskError> {
-        self.disk.read(at, length).await
-    }
-    async fn write(&self, at: Offset, data: Vec<Bytes>, when: Durability) -> Result<(), DiskError> {
-        // Data of files only.
-        if self.refuses.load(Ordering::SeqCst) && (32..64).contains(&(at.0 >> 57)) {
-            return Err(DiskError::NoSpace);
-        }
-        self.disk.write(at, data, when).await
-    }
-    async fn discard(&self, at: Offset, length: u64) -> Result<(), DiskError> {
-        self.disk.discard(at, length).await
-    }
-    async fn flush(&self) -> Result<(), DiskError> {
-        self.disk.flush().await
-    }
-    async fn fence(&self, dead: Fence) -> Result<(), DiskError> {
-        self.disk.fence(dead).await
-    }
-    async fn space(&self) -> Result<Space, DiskError> {
-        self.disk.space().await
-    }
-    fn traffic(&self) -> Traffic {
-        self.disk.traffic()
-    }
-}
-
-async fn refusing(volume: &Volume) -> (Mount, Arc<Refusing>) {
-    let clerk = volume.locks.open("refusing").await.unwrap();
-    let inner = volume.disk.open(Fence(clerk.session().0));
-    let refusing = Arc::new(Refusing { disk: inner, refuses: false.into() });
-    let disk: Arc<dyn VirtualDisk> = Arc::clone(&refusing) as _;
-    let config = Config { patience: Duration::from_secs(10), ..Config::default() };
-    let fs = Fs::new(volume.world.clone(), Arc::clone(&disk), Arc::clone(&clerk) as _, config);
-    clerk.attach(Arc::clone(&fs) as _, None);
-    fs.start().await.unwrap();
-    (Mount { fs, clerk, disk }, refusing)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_write_back_is_told_once_also_when_the_lock_has_gone_meanwhile() {
     let volume = Volume::new().await;
-    let (a, disk) = refusing(&volume).await;
+    let (a, disk) = volume.mount_odd(0, Semaphore::MAX_PERMITS).await;
     let b = volume.mount().await;
     let ino = a.file(ROOT, "f", b"first").await;
     a.fs.open(ino, false).await.unwrap();
@@ -361,19 +292,6 @@ async fn a_failed_write_back_is_told_once_also_when_the_lock_has_gone_meanwhile(
     close(volume, a, b).await;
 }
 
-/// Notes whose pages the kernel was told to forget.
-#[derive(Default)]
-struct Kernel(Mutex<Vec<InodeNo>>);
-
-#[async_trait]
-impl KernelCache for Kernel {
-    async fn drop_pages(&self, ino: InodeNo, _size: Option<u64>) {
-        self.0.lock().push(ino);
-    }
-    async fn drop_names(&self, _directory: InodeNo) {}
-    async fn drop_all(&self) {}
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_be_mapped_for_writing_does_not_stay_in_the_kernel_under_a_shared_lock() {
     let (volume, a, b) = two().await;
@@ -382,7 +300,11 @@ async fn what_may_be_mapped_for_writing_does_not_stay_in_the_kernel_under_a_shar
     a.fs.attach_kernel(Arc::clone(&kernel) as _);
     a.fs.open_mapped(ino).await.unwrap();
     assert_eq!(b.content(ino).await, b"one");
-    assert_eq!(*kernel.0.lock(), [ino], "a reader elsewhere: the mapping must fault again");
+    assert_eq!(
+        *kernel.0.lock(),
+        [(ino, "pages")],
+        "a reader elsewhere: the mapping must fault again"
+    );
     kernel.0.lock().clear();
     // The fault reads under the exclusive lock, so that what follows it is not missed.
     a.content(ino).await;

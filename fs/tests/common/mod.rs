@@ -2,15 +2,22 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "this is part of the tests")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use blockstore::{
     Durability, Error as DiskError, Fence, Offset, Space, Traffic, VirtualDisk, memory::MemoryDisk,
 };
 use bytes::Bytes;
-use fs::{Caller, Config, Entry, Error, Fs, InodeNo, Lookup, Node, Recovery, mkfs};
+use fs::{Caller, Config, Entry, Error, Fs, InodeNo, KernelCache, Lookup, Node, Recovery, mkfs};
 use lockservice::{Clerk, Locks, local::LocalLocks};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use world::World;
 
@@ -22,6 +29,20 @@ pub(crate) struct Volume {
     pub world: World,
     pub disk: MemoryDisk,
     pub locks: LocalLocks,
+}
+
+/// A volume and two mounts of it.
+pub(crate) async fn two() -> (Volume, Mount, Mount) {
+    let volume = Volume::new().await;
+    let (a, b) = (volume.mount().await, volume.mount().await);
+    (volume, a, b)
+}
+
+/// The end of both, after which the volume is in order.
+pub(crate) async fn close(volume: Volume, a: Mount, b: Mount) {
+    a.fs.close().await.unwrap();
+    b.fs.close().await.unwrap();
+    volume.check().await;
 }
 
 /// A mount.
@@ -64,6 +85,7 @@ impl Volume {
             begun: watch::Sender::new(0),
             go: Semaphore::new(discards),
             reserve,
+            refuses: false.into(),
         });
         let disk = Arc::clone(&odd);
         (self.start(clerk, disk, patient()).await, odd)
@@ -135,6 +157,8 @@ pub(crate) struct Odd {
     pub go: Semaphore,
     /// Free space that it does not tell of: what servers keep back for logs and metadata.
     reserve: u64,
+    /// Refuses all data of files for good.
+    pub refuses: AtomicBool,
 }
 
 #[async_trait]
@@ -143,6 +167,9 @@ impl VirtualDisk for Odd {
         self.disk.read(at, length).await
     }
     async fn write(&self, at: Offset, data: Vec<Bytes>, when: Durability) -> Result<(), DiskError> {
+        if self.refuses.load(Ordering::SeqCst) && (32..64).contains(&(at.0 >> 57)) {
+            return Err(DiskError::NoSpace);
+        }
         self.disk.write(at, data, when).await
     }
     async fn discard(&self, at: Offset, length: u64) -> Result<(), DiskError> {
@@ -163,6 +190,21 @@ impl VirtualDisk for Odd {
     fn traffic(&self) -> Traffic {
         self.disk.traffic()
     }
+}
+
+/// A kernel that only notes what it was told to forget.
+#[derive(Default)]
+pub(crate) struct Kernel(pub Mutex<Vec<(InodeNo, &'static str)>>);
+
+#[async_trait]
+impl KernelCache for Kernel {
+    async fn drop_pages(&self, ino: InodeNo, _size: Option<u64>) {
+        self.0.lock().push((ino, "pages"));
+    }
+    async fn drop_names(&self, directory: InodeNo) {
+        self.0.lock().push((directory, "names"));
+    }
+    async fn drop_all(&self) {}
 }
 
 fn patient() -> Config {
