@@ -122,7 +122,7 @@ pub(crate) struct Mount {
     /// Return when the mount is usable; unmount later with `plumeria umount MOUNTPOINT`.
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Mount options, separated by commas: `ro`.
+    /// Mount options, separated by commas: ro, sync, nosuid, nodev, noexec, and those of fstab.
     #[arg(short = 'o', value_name = "OPTS", value_delimiter = ',')]
     pub(crate) options: Vec<String>,
     /// Set by `plumeria dev --processes`, which holds the data directory and stops what it started.

@@ -13,9 +13,11 @@ mod command;
 mod config;
 mod datadir;
 mod failure;
+mod helper;
 mod job;
 mod launch;
 mod mounts;
+mod options;
 mod output;
 mod role;
 
@@ -36,7 +38,7 @@ pub use mapreduce;
 /// The `plumeria` command.
 #[must_use]
 pub fn plumeria() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(helper::arguments(std::env::args_os().collect()));
     let output = Output::new(arguments.everywhere.json);
     finish(start(|| dispatch(arguments, output)), output)
 }

@@ -25,7 +25,7 @@ pub use error::Error;
 pub use kernel::{Mounted, abort, check, mounted, mounts, unmount};
 pub use notify::{Notifier, Size, Stale, Stuck};
 pub use rustix::io::Errno;
-pub use session::{Ended, Options, Session, serve};
+pub use session::{Ended, Options, Session, Without, serve};
 pub use system::FileSystem;
 pub use types::{
     Allocate, Attributes, Caller, DirEntry, Entry, Found, Ino, Kind, NewNode, OpenFlags, Opened,

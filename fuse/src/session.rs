@@ -32,6 +32,10 @@ pub struct Options {
     pub subtype: String,
     /// Nothing may be changed.
     pub read_only: bool,
+    /// Every change is on stable storage when it is answered; the file system sees to it.
+    pub synchronous: bool,
+    /// What the kernel shall refuse on this mount.
+    pub without: Vec<Without>,
     /// Mount on a directory that has something in it.
     pub hide: bool,
     /// Event-loop threads.
@@ -48,12 +52,25 @@ impl Default for Options {
             source: "plumeria".to_owned(),
             subtype: "plumeria".to_owned(),
             read_only: false,
+            synchronous: false,
+            without: Vec::new(),
             hide: false,
             threads: 2,
             answer_within: Duration::from_secs(120),
             read_ahead: 1 << 20,
         }
     }
+}
+
+/// What a mount may be made without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// The set-user-id and set-group-id bits of programs count for nothing (`nosuid`).
+    Suid,
+    /// Device files cannot be opened (`nodev`).
+    Devices,
+    /// Programs cannot be started (`noexec`).
+    Programs,
 }
 
 /// How a session ended.
@@ -150,7 +167,14 @@ fn config(options: &Options) -> Config {
     if rustix::process::geteuid().is_root() {
         // As for a local disk: everybody may look, and the bits mean what they say.
         config.acl = SessionACL::All;
-        config.mount_options.extend([MountOption::Suid, MountOption::Dev]);
+        let without = |what| options.without.contains(&what);
+        config.mount_options.extend([
+            if without(Without::Suid) { MountOption::NoSuid } else { MountOption::Suid },
+            if without(Without::Devices) { MountOption::NoDev } else { MountOption::Dev },
+        ]);
+    }
+    if options.without.contains(&Without::Programs) {
+        config.mount_options.push(MountOption::NoExec);
     }
     config
 }

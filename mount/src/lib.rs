@@ -13,5 +13,5 @@ mod system;
 mod words;
 
 pub use error::Error;
-pub use fuse::{Ended, Options, abort, mounted, mounts, unmount};
+pub use fuse::{Ended, Options, Without, abort, mounted, mounts, unmount};
 pub use served::{Mount, Numbers, serve};

@@ -35,6 +35,7 @@ pub async fn serve(
         attached: false.into(),
         keep_names: false.into(),
         notifier: None.into(),
+        synchronous: options.synchronous,
     });
     let session = fuse::serve(world, system.clone(), path, options).await?;
     let notifier = session.notifier();

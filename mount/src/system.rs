@@ -40,6 +40,8 @@ pub(crate) struct System {
     pub(crate) attached: AtomicBool,
     /// Whether it may keep names: only if it can be made to forget them.
     pub(crate) keep_names: AtomicBool,
+    /// Every change is on stable storage when it is answered.
+    pub(crate) synchronous: bool,
     /// There from when the mount is.
     pub(crate) notifier: RwLock<Option<Notifier>>,
 }
@@ -56,7 +58,8 @@ impl System {
     }
 
     fn left(&self, end: Time) -> Duration {
-        let attached = self.attached.load(Ordering::Relaxed);
+        // An answer that waited for the disk may be older than a lock that went meanwhile.
+        let attached = self.attached.load(Ordering::Relaxed) && !self.synchronous;
         if attached { end.since(self.world.clock.now()) } else { Duration::ZERO }
     }
 
@@ -66,6 +69,16 @@ impl System {
 
     fn attributes(&self, entry: &fs::Entry) -> (Attributes, Duration) {
         (attributes_out(&entry.attributes), self.left(entry.valid_until))
+    }
+
+    /// What was done is on stable storage before it is answered, if the mount is synchronous.
+    async fn settled<T>(&self, done: std::result::Result<T, fs::Error>) -> Result<T> {
+        let done = done.map_err(error_out)?;
+        if self.synchronous {
+            // Names and attributes of all directories are in one log.
+            self.fs.fsyncdir(fs::InodeNo::ROOT).await.map_err(error_out)?;
+        }
+        Ok(done)
     }
 
     /// Pages that are wrong once this request is answered: of an append that the kernel put where it
@@ -126,7 +139,11 @@ impl FileSystem for System {
         set: SetAttributes,
     ) -> Result<(Attributes, Duration)> {
         let set = set_in(set, caller);
-        let entry = self.fs.setattr(ino_in(ino), set).await.map_err(error_out)?;
+        let resized = set.size.is_some();
+        let entry = self.settled(self.fs.setattr(ino_in(ino), set).await).await?;
+        if resized && self.synchronous {
+            self.fs.fsync(ino_in(ino)).await.map_err(error_out)?;
+        }
         Ok(self.attributes(&entry))
     }
 
@@ -142,7 +159,7 @@ impl FileSystem for System {
             target: Bytes::new(),
         };
         let made = self.fs.make(ino_in(parent), name, node, maker_in(&new)).await;
-        made.map(|entry| self.entry(&entry)).map_err(error_out)
+        self.settled(made).await.map(|entry| self.entry(&entry))
     }
 
     async fn create(
@@ -154,7 +171,7 @@ impl FileSystem for System {
     ) -> Result<(Entry, Opened)> {
         let mode = u32::from(new.mode);
         let made = self.fs.create(ino_in(parent), name, mode, maker_in(&new)).await;
-        let made = made.map_err(error_out)?;
+        let made = self.settled(made).await?;
         if can_map(flags) {
             // The kernel has no page of it yet.
             self.fs.map(made.attributes.ino);
@@ -171,20 +188,20 @@ impl FileSystem for System {
     ) -> Result<Entry> {
         let node = fs::Node::symlink(Bytes::copy_from_slice(target));
         let made = self.fs.make(ino_in(parent), name, node, caller_in(caller)).await;
-        made.map(|entry| self.entry(&entry)).map_err(error_out)
+        self.settled(made).await.map(|entry| self.entry(&entry))
     }
 
     async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Entry> {
         let linked = self.fs.link(ino_in(ino), ino_in(parent), name).await;
-        linked.map(|entry| self.entry(&entry)).map_err(error_out)
+        self.settled(linked).await.map(|entry| self.entry(&entry))
     }
 
     async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        self.fs.unlink(ino_in(parent), name).await.map_err(error_out)
+        self.settled(self.fs.unlink(ino_in(parent), name).await).await
     }
 
     async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        self.fs.rmdir(ino_in(parent), name).await.map_err(error_out)
+        self.settled(self.fs.rmdir(ino_in(parent), name).await).await
     }
 
     async fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), flags: RenameFlags) -> Result<()> {
@@ -194,7 +211,8 @@ impl FileSystem for System {
             RenameFlags { no_replace: true, .. } => fs::RenameMode::NoReplace,
             RenameFlags { .. } => fs::RenameMode::Replace,
         };
-        self.fs.rename(ino_in(from.0), from.1, ino_in(to.0), to.1, mode).await.map_err(error_out)
+        let (old, new) = (ino_in(from.0), ino_in(to.0));
+        self.settled(self.fs.rename(old, from.1, new, to.1, mode).await).await
     }
 
     async fn open(&self, ino: Ino, flags: OpenFlags) -> Result<Opened> {
@@ -241,7 +259,7 @@ impl FileSystem for System {
             self.fs.write(ino_in(ino), offset, bytes).await.map(|()| offset)
         };
         let written = match written {
-            Ok(at) if how.sync => self.fs.fsync(ino_in(ino)).await.map(|()| at),
+            Ok(at) if how.sync || self.synchronous => self.fs.fsync(ino_in(ino)).await.map(|()| at),
             written => written,
         };
         let passed_over = flight.land();
@@ -322,15 +340,20 @@ impl FileSystem for System {
         caller: Caller,
     ) -> Result<()> {
         let (ino, mode, caller) = (ino_in(ino), xattr_mode_in(mode), caller_in(caller));
-        self.fs.setxattr(ino, name, value, mode, caller).await.map_err(error_out)
+        self.settled(self.fs.setxattr(ino, name, value, mode, caller).await).await
     }
 
     async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
-        self.fs.removexattr(ino_in(ino), name).await.map_err(error_out)
+        self.settled(self.fs.removexattr(ino_in(ino), name).await).await
     }
 
     async fn allocate(&self, ino: Ino, offset: u64, length: u64, what: Allocate) -> Result<()> {
-        self.fs.allocate(ino_in(ino), offset, length, allocate_in(what)).await.map_err(error_out)
+        let done = self.fs.allocate(ino_in(ino), offset, length, allocate_in(what)).await;
+        self.settled(done).await?;
+        if self.synchronous {
+            self.fs.fsync(ino_in(ino)).await.map_err(error_out)?;
+        }
+        Ok(())
     }
 
     async fn seek(&self, ino: Ino, offset: u64, whence: Whence) -> Result<u64> {

@@ -18,6 +18,7 @@ use crate::{
     failure::{Kind, OrFail as _, Outcome},
     interrupted,
     launch::{self, Life},
+    options::MountOptions,
     output::{self, Output},
     role::{Embedded, Mounted, Tie},
 };
@@ -57,7 +58,7 @@ pub(crate) async fn run(world: &World, dev: &Dev, timeout: Duration, output: Out
         &dir.client_file(),
         &mountpoint,
         tie,
-        false,
+        &MountOptions::default(),
         timeout,
     )
     .await;

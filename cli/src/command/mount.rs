@@ -14,12 +14,14 @@ use crate::{
     failure::{Failure, Kind, OrFail as _, Outcome},
     interrupted,
     launch::{self, Life},
+    options::MountOptions,
     output::Output,
     role::{Mounted, Remote, Tie},
 };
 
 /// Starts the same command in the background and returns when the mount is usable.
 pub(crate) fn detach(mount: &Mount, timeout: Duration, output: Output) -> Outcome {
+    MountOptions::read(&mount.options)?;
     let source = source(&mount.cluster)?;
     let mountpoint = check_mountpoint(&mount.mountpoint)?;
     let mut arguments: Vec<OsString> =
@@ -49,7 +51,7 @@ pub(crate) async fn run(
     timeout: Duration,
     output: Output,
 ) -> Outcome {
-    let read_only = read_options(&mount.options)?;
+    let options = MountOptions::read(&mount.options)?;
     let source = source(&mount.cluster)?;
     let mountpoint = check_mountpoint(&mount.mountpoint)?;
     let client = Client::find(&mount.cluster)?;
@@ -57,7 +59,7 @@ pub(crate) async fn run(
     let access = remote.access(world);
     let tie = Tie::mount(&mountpoint, mount.of_dev);
     let mounted =
-        Mounted::start(world, &access, &source, &mountpoint, tie, read_only, timeout).await?;
+        Mounted::start(world, &access, &source, &mountpoint, tie, &options, timeout).await?;
     launch::tell_ready();
     if !launch::is_background() {
         output.line(&format!("mounted on {}; Ctrl-C unmounts", mountpoint.display()));
@@ -77,22 +79,6 @@ fn source(cluster: &str) -> Outcome<PathBuf> {
     let path = Path::new(cluster);
     let file = if path.is_dir() { path.join("run/client.toml") } else { path.to_path_buf() };
     file.canonicalize().or_fail(Kind::Usage, || format!("cannot find {}", file.display()))
-}
-
-fn read_options(options: &[String]) -> Outcome<bool> {
-    let mut read_only = false;
-    for option in options {
-        match option.as_str() {
-            "ro" => read_only = true,
-            "rw" | "" => {}
-            other => {
-                return Err(Failure::usage(format!(
-                    "unknown mount option {other:?}; known are ro and rw"
-                )));
-            }
-        }
-    }
-    Ok(read_only)
 }
 
 /// The mount point, absolute, if something can be mounted there.

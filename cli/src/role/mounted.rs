@@ -14,6 +14,7 @@ use world::World;
 use crate::{
     failure::{Kind, OrFail as _, Outcome},
     launch,
+    options::MountOptions,
     role::{Access, FileSystem, Tie},
 };
 
@@ -31,13 +32,15 @@ impl Mounted {
         source: &Path,
         mountpoint: &Path,
         tie: Tie,
-        read_only: bool,
+        how: &MountOptions,
         timeout: Duration,
     ) -> Outcome<Self> {
-        let file_system = FileSystem::open(world, access, tie, read_only, timeout).await?;
+        let file_system = FileSystem::open(world, access, tie, how.read_only, timeout).await?;
         let options = mount::Options {
             source: source.display().to_string(),
-            read_only,
+            read_only: how.read_only,
+            synchronous: how.synchronous,
+            without: how.without.clone(),
             ..mount::Options::default()
         };
         match mount::serve(world, file_system.fs.clone(), mountpoint, &options).await {

@@ -2,7 +2,7 @@
 
 use std::{fs, io::Write as _, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
-use crate::harness::{Cluster, eventually, is_mounted, kill, plumeria, said};
+use crate::harness::{Cluster, PROGRAM, eventually, is_mounted, kill, plumeria, said};
 
 /// Creates a file and makes it and its name durable.
 fn write_durably(path: &Path, content: &[u8]) {
@@ -130,6 +130,50 @@ fn a_killed_mount_is_recovered_by_another_which_goes_on() {
     assert_eq!(mounts, 1, "the dead mount is still listed");
     assert!(plumeria(&["umount", "--force", &cluster.text("mnt2")]).status.success());
     cluster.run(&["fsck", &cluster.text("data")]);
+}
+
+#[test]
+fn a_mount_helper_mounts_as_fstab_says_and_a_synchronous_mount_loses_nothing_that_was_answered() {
+    let cluster = Cluster::new();
+    cluster.start(&[]);
+    let helper = cluster.path("mount.fuse.plumeria");
+    std::os::unix::fs::symlink(PROGRAM, &helper).unwrap();
+    let source = cluster.text("data/run/client.toml");
+    let mount = |options: &str| {
+        let mut command = std::process::Command::new(&helper);
+        command.args([&source, &cluster.text("mnt2"), "-n", "-o", options, "-t", "fuse.plumeria"]);
+        command.output().unwrap()
+    };
+    let refused = mount("rw,what-is-this");
+    assert!(!refused.status.success() && !is_mounted(&cluster.path("mnt2")), "{}", said(&refused));
+    let output = mount("defaults,_netdev,sync,nosuid,x-systemd.automount");
+    assert!(output.status.success(), "{}", said(&output));
+    let table = fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = table.lines().find(|line| line.contains(&cluster.text("mnt2"))).unwrap();
+    assert!(line.contains("fuse.plumeria") && line.contains("nosuid"), "{line}");
+
+    let two = cluster.path("mnt2");
+    fs::create_dir(two.join("dir")).unwrap();
+    fs::write(two.join("dir/file"), "answered, so it is there").unwrap();
+    fs::write(two.join("old"), "cut off here").unwrap();
+    fs::rename(two.join("old"), two.join("new")).unwrap();
+    fs::File::options().write(true).open(two.join("new")).unwrap().set_len(7).unwrap();
+    kill(cluster.pid("mount-mnt2"));
+    let one = cluster.path("mnt");
+    eventually(Duration::from_secs(60), || {
+        fs::read_to_string(one.join("dir/file")).map_err(|error| error.to_string())
+    });
+    assert_eq!(fs::read_to_string(one.join("dir/file")).unwrap(), "answered, so it is there");
+    assert_eq!(fs::read_to_string(one.join("new")).unwrap(), "cut off");
+    assert_eq!(names(&one), ["dir", "new"]);
+    let _ = std::process::Command::new("umount").arg("-l").arg(&two).status();
+
+    let output = mount("ro");
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(fs::read_to_string(two.join("new")).unwrap(), "cut off");
+    let refused = fs::write(two.join("new"), "x").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    cluster.run(&["umount", &cluster.text("mnt2")]);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cluster;
+mod full_disk;
 mod harness;
 mod locks;
 mod posix;

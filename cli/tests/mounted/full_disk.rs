@@ -1,0 +1,80 @@
+//! A cluster on a disk that is too small for what is written to it.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use crate::harness::{Cluster, eventually};
+
+const MIB: usize = 1 << 20;
+const ENOSPC: i32 = 28;
+
+/// A small disk in memory, unmounted when it is dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(path: PathBuf, size: &str) -> Self {
+        fs::create_dir(&path).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "a tmpfs can be mounted (by root only)");
+        Self(path)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Writes a file of 4 MiB and brings it to stable storage.
+fn fill(path: &Path) -> std::io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    for _ in 0..4 {
+        file.write_all(&vec![7; MIB])?;
+    }
+    file.sync_all()
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_mount_goes_on_reading_deleting_and_then_writing() {
+    let cluster = Cluster::new();
+    let _small = Small::mount(cluster.path("data"), "1200m");
+    cluster.start(&[]);
+    fs::write(cluster.path("mnt/first"), vec![3; MIB]).unwrap();
+    let (mut written, mut error) = (Vec::new(), None);
+    for number in 0..200 {
+        let path = cluster.path(&format!("mnt/f{number}"));
+        match fill(&path) {
+            Ok(()) => written.push(path),
+            Err(full) => {
+                error = Some(full);
+                break;
+            }
+        }
+    }
+    let error = error.expect("800 MiB in three copies do not fit");
+    assert_eq!(error.raw_os_error(), Some(ENOSPC), "{error} after {} files", written.len());
+    assert!(written.len() > 10, "only {} files were taken", written.len());
+    assert!(fs::read(cluster.path("mnt/first")).unwrap() == vec![3; MIB]);
+    for path in &written {
+        assert!(fs::read(path).unwrap() == vec![7; 4 * MIB], "{}", path.display());
+    }
+    fs::create_dir(cluster.path("mnt/dir")).unwrap();
+    for path in &written {
+        fs::remove_file(path).unwrap();
+    }
+    eventually(Duration::from_secs(60), || {
+        fill(&cluster.path("mnt/again")).map_err(|error| error.to_string())
+    });
+    assert!(fs::read(cluster.path("mnt/again")).unwrap() == vec![7; 4 * MIB]);
+    cluster.stop();
+}
