@@ -207,9 +207,8 @@ async fn reads_are_spread_and_go_to_another_replica_when_one_is_damaged_or_silen
     assert_eq!(damaged, Err(Error::Damaged { offset: BLOCK }));
 }
 
-#[tokio::test]
-async fn a_fenced_session_hears_it_at_every_call() {
-    let fake = Fake::new().await;
+/// A client that another one has had fenced, after it wrote a page; and that other one.
+async fn fenced(fake: &Arc<Fake>) -> (Arc<Client>, Arc<Client>) {
     let (dead, live) = (fake.open(5, LONG).await, fake.open(6, LONG).await);
     dead.write(Offset(0), page(1), Durability::Later).await.unwrap();
     let fence = live.fence(Fence(5));
@@ -223,6 +222,22 @@ async fn a_fenced_session_hears_it_at_every_call() {
         fenced = fence => fenced.unwrap(),
         () = confirm => {}
     }
+    (dead, live)
+}
+
+#[tokio::test]
+async fn a_flush_fails_when_a_power_loss_took_what_a_fenced_session_wrote() {
+    let fake = Fake::new().await;
+    let (dead, live) = fenced(&fake).await;
+    fake.power_loss().await;
+    assert_eq!(dead.flush().await, Err(Error::Fenced(5)));
+    assert_eq!(first_byte(&live, 0).await, 0, "nobody wrote it again");
+}
+
+#[tokio::test]
+async fn a_fenced_session_hears_it_at_every_call() {
+    let fake = Fake::new().await;
+    let (dead, live) = fenced(&fake).await;
     let refused = Err(Error::Fenced(5));
     assert_eq!(dead.write(Offset(0), page(2), Durability::Later).await, refused);
     assert_eq!(dead.discard(Offset(0), CHUNK).await, refused);

@@ -38,17 +38,16 @@ impl Inner {
             }
         }
         count(&self.counts.flushes, open.len() as u64);
+        let groups: Vec<Group> = open.keys().copied().collect();
         let mut tries = 0;
         loop {
             for (group, upto) in &open {
                 self.wait_for_answers(*group, *upto, deadline).await?;
             }
-            if self.fenced.load(Ordering::Relaxed) {
-                return Err(Error::Fenced(self.config.session.0));
-            }
+            self.not_lost(&groups)?;
             // What was flushed or forgotten by others meanwhile needs nothing any more.
             open.retain(|group, upto| self.lane(*group).memory.lock().unflushed_upto(*upto));
-            let Some((&first, _)) = open.first_key_value() else { return Ok(()) };
+            let Some((&first, _)) = open.first_key_value() else { return self.not_lost(&groups) };
             let chains = self.ready_chains(&open, deadline).await?;
             let flushed = self.flush_once(&chains, deadline).await;
             for (group, versions) in flushed {
@@ -61,7 +60,7 @@ impl Inner {
                 }
             }
             if open.is_empty() {
-                return Ok(());
+                return self.not_lost(&groups);
             }
             if self.world.clock.now() >= deadline {
                 return Err(self.stalled(first).await);
@@ -69,6 +68,16 @@ impl Inner {
             self.pause(tries).await;
             tries += 1;
         }
+    }
+
+    /// Fails if acknowledged bytes of these groups were lost by their chains and could not be written
+    /// again: no flush brings them back.
+    fn not_lost(&self, groups: &[Group]) -> Result<(), Error> {
+        if self.fenced.load(Ordering::Relaxed) {
+            return Err(Error::Fenced(self.config.session.0));
+        }
+        let failed = |group: &Group| self.lane(*group).memory.lock().failed.clone();
+        groups.iter().find_map(failed).map_or(Ok(()), Err)
     }
 
     /// Waits until every mutation of the group up to `upto` has its answer.

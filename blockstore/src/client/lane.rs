@@ -9,6 +9,7 @@ use tokio::sync::{Notify, RwLock};
 
 use crate::{
     disk::{CHUNK, PAGE},
+    error::Error,
     place::{ChainVersion, Group, Sequence, ServerId},
 };
 
@@ -82,6 +83,8 @@ pub(super) struct Memory {
     intact: ChainVersion,
     /// There may be such.
     hidden: bool,
+    /// Why acknowledged bytes that the chain lost could not be written again. No flush is good after that.
+    pub(super) failed: Option<Error>,
     /// Who was in the way of the last attempt.
     pub(super) trouble: Option<ServerId>,
     kept: BTreeMap<Issue, Kept>,

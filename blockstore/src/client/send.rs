@@ -255,9 +255,17 @@ impl Inner {
                 let acked = self.write_again(lane, &part).await;
                 acked.map(|acked| (issue, part, acked))
             });
-            let parts: Vec<_> = stream::iter(again).buffer_unordered(AT_ONCE).collect().await;
+            let done: Vec<_> = stream::iter(again).buffer_unordered(AT_ONCE).collect().await;
+            let (mut parts, mut failed) = (Vec::new(), None);
+            for one in done {
+                match one {
+                    Ok(part) => parts.push(part),
+                    Err(error) => failed = Some(error),
+                }
+            }
             let mut memory = lane.memory.lock();
-            let parts = parts.into_iter().flatten().collect();
+            // Whoever flushes is told, now and later.
+            memory.failed = failed.or(memory.failed.take());
             let change = memory.rewritten(version, parts);
             drop(memory);
             self.weigh(change);
@@ -269,22 +277,23 @@ impl Inner {
         self.kept.fetch_sub(before, Ordering::Relaxed);
     }
 
-    /// Sends one piece again until it is acknowledged; `None` if that can never be.
-    async fn write_again(&self, lane: &Lane, part: &Part) -> Option<ChainVersion> {
+    /// Sends one piece again until it is acknowledged.
+    async fn write_again(&self, lane: &Lane, part: &Part) -> Result<ChainVersion, Error> {
         let sequence = lane.memory.lock().begin();
         let change = self.change(part, false);
-        let (mut acked, mut tries) = (None, 0);
+        let (mut acked, mut tries) = (Err(Error::Unreachable), 0);
         while let Some(chain) = self.chain(lane.group)
             && !self.closed.load(Ordering::Relaxed)
         {
             match self.attempt(lane, &chain, sequence, change.clone()).await {
                 Outcome::Done(version) => {
-                    acked = Some(version);
+                    acked = Ok(version);
                     break;
                 }
                 Outcome::Never(Error::NoSpace) => {}
                 Outcome::Never(error) => {
                     tracing::error!(%error, "what a chain lost cannot be written again");
+                    acked = Err(error);
                     break;
                 }
                 Outcome::Again(server) => lane.memory.lock().trouble = Some(server),
