@@ -111,6 +111,10 @@ pub(super) struct Schedule {
     /// Servers that are drained, and those that an operator took out.
     leaving: BTreeSet<Place>,
     removed: Vec<Place>,
+    /// Those that are about to end.
+    stopping: BTreeSet<Place>,
+    /// When something last went wrong or was put right: leases may run out for some time after.
+    disturbed: Duration,
     /// Those that the map has let go and that are still on.
     taken_out: Arc<Mutex<Vec<Place>>>,
 }
@@ -152,6 +156,8 @@ impl Schedule {
             copies,
             leaving: BTreeSet::new(),
             removed: Vec::new(),
+            stopping: BTreeSet::new(),
+            disturbed: Duration::ZERO,
             taken_out: Arc::default(),
         }
     }
@@ -235,6 +241,7 @@ impl Schedule {
 
     fn do_now(&mut self, what: Later) {
         self.say(|| format!("{what:?}"));
+        self.disturbed = self.now();
         match what {
             Later::Start(id) if self.removed.contains(&id) => {}
             Later::Start(id) => self.cluster.start(id),

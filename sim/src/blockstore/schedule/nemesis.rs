@@ -11,6 +11,7 @@ use ::blockstore::{
 use super::{Later, Schedule, now};
 use crate::{
     blockstore::{
+        cluster::LEASE,
         faults::Fault,
         net::{MAP, Place, between},
     },
@@ -25,6 +26,9 @@ impl Schedule {
     pub(super) fn strike(&mut self) {
         match self.dice.between(0, 10) {
             0 | 1 => {
+                if !self.cluster.net.is_whole() {
+                    self.disturbed = self.now();
+                }
                 self.cluster.net.mend();
                 self.say(|| "the network is mended".to_owned());
             }
@@ -49,10 +53,12 @@ impl Schedule {
         servers[self.dice.pick(servers.len())]
     }
 
-    /// Whether every chain is whole and nobody is about to fail: then one server may, or two of three.
+    /// Whether every chain is whole and nobody is about to fail or to be cut off: then one server may, or two of three.
     fn is_calm(&self) -> bool {
         let armed = self.cluster.disks().any(|(_, disk)| disk.is_armed());
         self.later.is_empty()
+            && self.stopping.is_empty()
+            && self.now() >= self.disturbed + LEASE * 2
             && !armed
             && self.cluster.net.is_whole()
             && self.all_run()
@@ -88,6 +94,7 @@ impl Schedule {
             }
             Fault::CleanStop => {
                 if self.cluster.stop(victim) {
+                    self.stopping.insert(victim);
                     self.cluster.struck().add(fault);
                 }
             }
@@ -173,6 +180,8 @@ impl Schedule {
     /// A server is gone, and starts again later.
     pub(super) fn down(&mut self, id: Place, power: Option<u64>) {
         self.say(|| format!("server {id} dies"));
+        self.stopping.remove(&id);
+        self.disturbed = self.now();
         self.cluster.kill(id, power);
         let soon = self.dice.chance(50);
         let away = if soon { self.dice.millis(5, 400) } else { self.dice.millis(400, 12_000) };
