@@ -81,18 +81,16 @@ impl Service for Client {
         reply.map(|_| ()).map_err(|error| self.failed(&error))
     }
 
-    async fn ping(&self, job: u64, view: Vec<u8>) -> Result<PingReply, Error> {
+    async fn ping(&self, request: PingRequest) -> Result<PingReply, Error> {
         let mut stub = self.stub.clone();
         let call = |request| async move { stub.ping(request).await };
-        let request = PingRequest { job, view };
         let reply = wire::unary(&self.world, self.within(SHORT), request, call).await;
         reply.map_err(|error| self.failed(&error))
     }
 
-    async fn end(&self, job: u64, view: Vec<u8>) -> Result<(), Error> {
+    async fn end(&self, request: EndRequest) -> Result<(), Error> {
         let mut stub = self.stub.clone();
         let call = |request| async move { stub.end(request).await };
-        let request = EndRequest { job, view };
         let reply = wire::unary(&self.world, self.within(SHORT), request, call).await;
         reply.map(|_| ()).map_err(|error| self.failed(&error))
     }

@@ -125,6 +125,35 @@ pub enum Error {
     /// The attempt is not wanted any more.
     #[error("the attempt was given up")]
     Cancelled,
+    /// Another coordinator leads the job.
+    #[error(
+        "another coordinator leads the job by now, because this one was taken for dead: `plumeria mr ls` shows how it goes on"
+    )]
+    Deposed,
+    /// The registry did not let stand for election.
+    #[error("the election of the job's coordinator: {0}")]
+    Election(String),
+    /// A journal that cannot be.
+    #[error("the journal of the job: {0}")]
+    Journal(String),
+    /// The same events led to something else.
+    #[error(
+        "replaying the journal of the job diverges at entry {entry} ({event}): another version of this program has written it, or there is a bug; the job stops"
+    )]
+    Diverged {
+        /// Which entry, counted from 1.
+        entry: u64,
+        /// What it was told there.
+        event: String,
+    },
+    /// A standby found what must not be.
+    #[error("the standby at {place}: {reason}")]
+    Standby {
+        /// Where.
+        place: String,
+        /// What.
+        reason: String,
+    },
     /// What a job's own function reports.
     #[error("{0}")]
     Job(String),

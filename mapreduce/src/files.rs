@@ -40,6 +40,8 @@ pub trait Files: Send + Sync {
     async fn create(&self, path: &str) -> Result<InodeNo, fs::Error>;
     /// Writes all of `data`.
     async fn write(&self, ino: InodeNo, offset: u64, data: Bytes) -> Result<(), fs::Error>;
+    /// Makes what was written of a file that was created durable; more may be written.
+    async fn sync(&self, ino: InodeNo) -> Result<(), fs::Error>;
     /// Makes a file that was created durable, and closes it.
     async fn finish(&self, ino: InodeNo) -> Result<(), fs::Error>;
     /// Moves a file over whatever has the new name.
@@ -111,6 +113,10 @@ impl Files for Fs {
 
     async fn write(&self, ino: InodeNo, offset: u64, data: Bytes) -> Result<(), fs::Error> {
         Fs::write(self, ino, offset, data).await
+    }
+
+    async fn sync(&self, ino: InodeNo) -> Result<(), fs::Error> {
+        self.fsync(ino).await
     }
 
     async fn finish(&self, ino: InodeNo) -> Result<(), fs::Error> {

@@ -1,28 +1,40 @@
-//! A job from its submission to `_SUCCESS`: plans, asks the scheduler what to do, does it through the workers, and
-//! puts the output in its place. How a task does its work is not known here.
+//! A job from its submission to `_SUCCESS`: plans, tells its machine what happens and does what it says through the
+//! workers, and puts the output in its place. How a task does its work is not known here.
+//!
+//! With an election ([`Cluster::ballots`]) all that the machine is told is journalled, and a standby goes on where a
+//! lost coordinator was ([`resume`]).
 
 mod attempt;
 mod drive;
+pub(crate) mod machine;
+mod output;
+mod show;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use world::World;
 
 use crate::{
     api::Programs,
     counters::Counters,
     error::Error,
+    failover::{
+        ballots::{Ballots, Candidacy, Term},
+        journal::{Begin, Entry, Journal},
+    },
     files::Files,
     input::plan::{self, Choice, Cutting, Split},
     native::sample,
     peers::{Peers, Place},
     progress::{Phase, Progress, View},
-    scheduler::{Limits, Scheduler, Task},
+    scheduler::Event,
     spec::{JobSpec, Program},
 };
-use drive::{Job, State};
+use drive::Job;
+use machine::Machine;
+pub(crate) use output::abandon;
 
 /// A file that is put into the file system for the time of the job.
 #[derive(Clone, Debug)]
@@ -44,6 +56,17 @@ pub struct Submission {
     pub programs: Programs,
 }
 
+/// What coordinators and workers reach. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The file system.
+    pub files: Arc<dyn Files>,
+    /// The workers that can be reached from here.
+    pub peers: Peers,
+    /// Where the coordinators of jobs are elected; none: a job ends with the process that submitted it.
+    pub ballots: Option<Arc<dyn Ballots>>,
+}
+
 /// Who watches a job.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
@@ -56,11 +79,8 @@ pub struct Watch {
 /// Where [`Upload`]s of a job with this output directory lie while it runs.
 #[must_use]
 pub fn upload_path(output: &str, name: &str) -> String {
-    format!("{output}/{TEMPORARY}/files/{name}")
+    output::upload_path(output, name)
 }
-
-/// Where attempts write before their output has its name; hidden from other jobs.
-const TEMPORARY: &str = "_temporary";
 
 /// What became of a job that is done.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,75 +99,117 @@ pub struct Summary {
     pub elapsed: Duration,
 }
 
-/// How long a job waits for its first worker, or for another when all are lost.
-const ALONE: Duration = Duration::from_secs(20);
-/// An attempt is not given a backup before it has run for so long.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a map waits for a worker that has its input.
-const DELAY: Duration = Duration::from_secs(1);
-
 /// Runs a job with the workers at `workers` and tells how far it is through `watch`.
 ///
 /// # Errors
-/// What was wrong with the job, its input or its output, or why a task failed for good. The output
-/// directory is then removed again.
+/// What was wrong with the job, its input or its output, or why a task failed for good: the output directory is then
+/// removed again. [`Error::Deposed`] if another coordinator leads the job by now: it goes on.
 pub async fn run(
     world: &World,
-    files: Arc<dyn Files>,
-    peers: &Peers,
+    cluster: &Cluster,
     workers: &[Place],
     submission: Submission,
     watch: &Watch,
 ) -> Result<Summary, Error> {
-    let now = world.clock.now();
     watch.progress.send_replace(Progress::default());
+    let began = world.clock.now();
     let Submission { mut spec, uploads, programs } = submission;
     spec.check()?;
     if workers.is_empty() {
         return Err(Error::NoWorkers("none is configured".to_owned()));
     }
+    let files = &cluster.files;
     let failed = |error| Error::files(format!("looking at the output {}", spec.output), error);
     if files.stat(&spec.output).await.map_err(failed)?.is_some() {
         return Err(Error::OutputExists(spec.output));
     }
     let splits = plan(files.as_ref(), &mut spec, &programs).await?;
-    prepare(files.as_ref(), &spec.output, uploads).await?;
-    let (news, inbox) = mpsc::channel(1024);
-    let limits = Limits {
-        attempts: spec.attempts.max(1),
-        silence: spec.silence,
-        alone: ALONE,
-        skip: spec.skip,
-        backups: spec.backups,
-        patience: PATIENCE,
-        delay: DELAY,
+    let id = world.dice.roll();
+    let candidacy = match &cluster.ballots {
+        Some(ballots) => Some(ballots.stand(id, &format!("job {}", spec.name)).await?),
+        None => None,
     };
-    let hosts = vec![Vec::new(); splits.len()];
-    let mut job = Job {
-        scheduler: Scheduler::new(hosts, spec.reduces, limits),
-        encoded: spec.encode(),
-        world: world.clone(),
-        files: files.clone(),
-        peers: peers.clone(),
-        workers: workers.to_vec(),
-        spec,
-        id: world.dice.roll(),
-        splits,
-        news,
-        began: now,
-        state: State::new(world.clock.now()),
+    let begun = begin(world, cluster, (id, spec, splits), (workers, uploads), candidacy.as_deref());
+    let done = match begun.await {
+        Ok(mut job) => {
+            job.since = began;
+            lead(job, watch, Vec::new()).await
+        }
+        Err(error) => Err(error),
     };
-    let driven = job.drive(inbox, &watch.progress, &watch.page).await;
+    if let Some(candidacy) = candidacy {
+        candidacy.resign().await;
+    }
+    done
+}
+
+/// Goes on where a lost coordinator was: `machine` was told what that one journalled, up to there.
+pub(crate) async fn resume(
+    world: &World,
+    cluster: &Cluster,
+    term: Term,
+    (begin, machine, (after, length)): (Begin, Machine, (Term, u64)),
+) -> Result<Summary, Error> {
+    let spec = JobSpec::decode(&begin.spec)?;
+    let first = Entry::Continued { after, length };
+    let journal = Journal::create(&cluster.files, &spec.output, term, &first).await?;
+    let job = Job::new(world, cluster, (spec, begin), machine, Some(journal));
+    lead(job, &Watch::default(), vec![Event::Resumed]).await
+}
+
+/// Makes the output directory and the journal of a new job.
+async fn begin(
+    world: &World,
+    cluster: &Cluster,
+    (id, spec, splits): (u64, JobSpec, Vec<Split>),
+    (workers, uploads): (&[Place], Vec<Upload>),
+    candidacy: Option<&dyn Candidacy>,
+) -> Result<Job, Error> {
+    let workers = workers.iter().map(|place| place.0.clone()).collect();
+    let begin = Begin::new(id, spec.encode(), splits, workers);
+    output::prepare(cluster.files.as_ref(), &spec.output, uploads).await?;
+    let journal = match candidacy {
+        None => None,
+        Some(candidacy) => {
+            let first = Entry::Begin(Box::new(begin.clone()));
+            let made =
+                Journal::create(&cluster.files, &spec.output, candidacy.term(), &first).await;
+            match made {
+                Ok(journal) => Some(journal),
+                Err(error) => {
+                    output::discard(cluster.files.as_ref(), &spec.output).await;
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let machine = Machine::new(&spec, &begin.splits, &begin.workers);
+    Ok(Job::new(world, cluster, (spec, begin), machine, journal))
+}
+
+/// Drives a job to its end.
+async fn lead(mut job: Job, watch: &Watch, first: Vec<Event>) -> Result<Summary, Error> {
+    let driven = job.drive(watch, first).await;
     let finished = match driven {
-        Ok(()) => finish(&mut job, files.as_ref(), watch).await,
+        Ok(()) => job.finish(watch).await,
         Err(error) => Err(error),
     };
     let last = if finished.is_ok() { Phase::Done } else { Phase::Failed };
-    job.show(last, &watch.progress, &watch.page);
-    job.end().await;
-    if finished.is_err() {
+    job.show(last, watch);
+    job.stop();
+    let removed = match &finished {
+        Ok(_) => true,
+        // All that is there is another coordinator's business.
+        Err(Error::Deposed) => return finished,
         // So that the job can be submitted again; the directory was ours from the start.
-        discard(files.as_ref(), &job.spec.output).await;
+        Err(_) => output::discard(job.cluster.files.as_ref(), &job.spec.output).await,
+    };
+    // One that can remove nothing has lost its session, and may be replaced.
+    if removed || job.journal.is_none() {
+        job.end().await;
+    }
+    if let Some(journal) = job.journal.take() {
+        journal.close().await;
     }
     finished
 }
@@ -168,67 +230,4 @@ async fn plan(
         spec.shuffle = sample::ranges(files, &job, spec, &splits).await?;
     }
     Ok(splits)
-}
-
-/// Where an attempt writes.
-fn temporary(spec: &JobSpec, task: Task, attempt: u32) -> String {
-    format!("{}/{TEMPORARY}/part-{:05}-{attempt}", spec.output, number(task))
-}
-
-/// What its output is called in the end.
-fn part(spec: &JobSpec, task: Task) -> String {
-    let ending = if spec.gzip { ".gz" } else { "" };
-    format!("{}/part-{:05}{ending}", spec.output, number(task))
-}
-
-fn number(task: Task) -> u32 {
-    match task {
-        Task::Map(number) | Task::Reduce(number) => number,
-    }
-}
-
-async fn discard(files: &dyn Files, output: &str) {
-    if let Err(error) = files.remove(output).await {
-        tracing::warn!(output, %error, "the output of a failed job stays behind");
-    }
-}
-
-/// Makes the output directory and what the tasks need in it.
-async fn prepare(files: &dyn Files, output: &str, uploads: Vec<Upload>) -> Result<(), Error> {
-    let failed = |error| Error::files(format!("making the output {output}"), error);
-    files.make_directories(&format!("{output}/{TEMPORARY}/files")).await.map_err(failed)?;
-    let mut given = Ok(());
-    for Upload { name, bytes } in uploads {
-        given = upload(files, &upload_path(output, &name), bytes).await.map_err(failed);
-        if given.is_err() {
-            discard(files, output).await;
-            break;
-        }
-    }
-    given
-}
-
-async fn upload(files: &dyn Files, path: &str, bytes: Bytes) -> Result<(), fs::Error> {
-    let ino = files.create(path).await?;
-    let written = files.write(ino, 0, bytes).await;
-    let finished = files.finish(ino).await;
-    written.and(finished)
-}
-
-async fn finish(job: &mut Job, files: &dyn Files, watch: &Watch) -> Result<Summary, Error> {
-    watch.progress.send_replace(job.progress(Phase::Finishing));
-    let output = &job.spec.output;
-    let failed = |error| Error::files(format!("finishing the output {output}"), error);
-    files.remove(&format!("{output}/{TEMPORARY}")).await.map_err(failed)?;
-    let ino = files.create(&format!("{output}/_SUCCESS")).await.map_err(failed)?;
-    files.finish(ino).await.map_err(failed)?;
-    let tally = job.scheduler.tally();
-    Ok(Summary {
-        counters: job.counters(),
-        maps: job.splits.len() as u32,
-        reduces: job.spec.reduces,
-        failures: tally.failures,
-        backups: (tally.backups, tally.backups_won),
-        elapsed: job.world.clock.now().since(job.began),
-    })
 }

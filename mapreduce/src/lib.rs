@@ -2,8 +2,9 @@
 //!
 //! A job is cut in map tasks by pieces of its input and in reduce tasks by partitions of its keys. Workers run
 //! them: they read through the file-system library, keep map output on local disk, hand it to the reducers and
-//! write the result under temporary names that are renamed when whole. A coordinator, in the
-//! process that submits the job, schedules by a pure machine and runs again what failed.
+//! write the result under temporary names that are renamed when whole. A coordinator, at first
+//! the process that submits the job, schedules by a pure machine and runs again what failed; it journals all that the
+//! machine is told, and a worker that replays the journal takes its place when it is lost.
 //!
 //! It knows no locks' internals, no Raft, no FUSE and nothing of how blocks are kept.
 
@@ -11,6 +12,7 @@ mod api;
 mod client;
 mod counters;
 mod error;
+mod failover;
 mod files;
 mod input;
 mod job;
@@ -54,9 +56,10 @@ pub use api::{
 };
 pub use counters::Counters;
 pub use error::Error;
+pub use failover::ballots::{Ballots, Candidacy, Term};
 pub use files::{Files, Line, Stat};
 pub use input::record::Rule;
-pub use job::{Submission, Summary, Upload, Watch, run, upload_path};
+pub use job::{Cluster, Submission, Summary, Upload, Watch, run, upload_path};
 pub use known::{Known, Log, find, jobs, kill, logs};
 pub use local::{LocalFiles, crew, run_local};
 pub use page::Page;

@@ -18,7 +18,7 @@ use crate::{
     api::Programs,
     error::Error,
     files::{Files, Line, Stat},
-    job::{self, Submission, Summary, Watch},
+    job::{self, Cluster, Submission, Summary, Watch},
     peers::{Peers, Place},
     worker::{Config, Worker},
 };
@@ -39,12 +39,15 @@ pub async fn run_local(
     submission: Submission,
     watch: &Watch,
 ) -> Result<Summary, Error> {
-    let files: Arc<dyn Files> = Arc::new(LocalFiles::new(world));
-    let peers = Peers::new(world, None);
+    let cluster = Cluster {
+        files: Arc::new(LocalFiles::new(world)),
+        peers: Peers::new(world, None),
+        ballots: None,
+    };
     let programs = submission.programs.clone();
-    let workers = crew(world, (files.clone(), &peers), (scratch, WORKERS), programs).await?;
+    let workers = crew(world, &cluster, (scratch, WORKERS), programs).await?;
     let places: Vec<_> = workers.iter().map(|worker| worker.place().clone()).collect();
-    job::run(world, files, &peers, &places, submission, watch).await
+    job::run(world, &cluster, &places, submission, watch).await
 }
 
 /// Workers of this process, `count` of them, whose directories are below `scratch`.
@@ -53,7 +56,7 @@ pub async fn run_local(
 /// As for [`Worker::open`].
 pub async fn crew(
     world: &World,
-    (files, peers): (Arc<dyn Files>, &Peers),
+    cluster: &Cluster,
     (scratch, count): (&Path, u32),
     programs: Programs,
 ) -> Result<Vec<Arc<Worker>>, Error> {
@@ -67,7 +70,7 @@ pub async fn crew(
             memory: MEMORY,
             programs: programs.clone(),
         };
-        workers.push(Worker::open(world, files.clone(), peers, config).await?);
+        workers.push(Worker::open(world, cluster, config).await?);
     }
     Ok(workers)
 }
@@ -204,6 +207,14 @@ impl Files for LocalFiles {
         self.on_disk(move |_, names| {
             let file = names.lock().writing.get(&ino.0).cloned();
             file.ok_or(io::ErrorKind::NotFound)?.write_all_at(&data, offset)
+        })
+        .await
+    }
+
+    async fn sync(&self, ino: InodeNo) -> Result<(), fs::Error> {
+        self.on_disk(move |_, names| {
+            let file = names.lock().writing.get(&ino.0).cloned();
+            file.ok_or(io::ErrorKind::NotFound)?.sync()
         })
         .await
     }

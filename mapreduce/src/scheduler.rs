@@ -6,8 +6,12 @@
 //! if it was done, for its output lay there, unless no reduce needs it any more; a reduce that was done stays
 //! done; whichever attempt of a task is done first counts, and the others are ignored. Backup attempts are made by
 //! LATE's rule (OSDI'08), maps wait a little for a worker that has their input (delay scheduling, EuroSys'10).
+//!
+//! Events can be kept and told again to another machine, which then is where this one was: a job's coordinator can be
+//! replaced. Attempts end with the coordinator that began them ([`Event::Resumed`]); what is done stays done.
 
 mod late;
+mod look;
 mod sizes;
 mod tasks;
 
@@ -16,21 +20,24 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use world::Time;
 
 pub(crate) use sizes::Sizes;
 use tasks::{State, Tasks};
 
 /// A worker, by its place in the job's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct WorkerNo(pub(crate) u32);
 
 /// A node that holds input or runs workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct NodeNo(pub(crate) u32);
 
 /// A task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Task {
     Map(u32),
     Reduce(u32),
@@ -46,10 +53,11 @@ impl std::fmt::Display for Task {
 }
 
 /// What happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Event {
-    /// A worker answers and runs so many tasks at once.
-    Joined { worker: WorkerNo, slots: u32, node: Option<NodeNo> },
+    /// A worker answers and runs so many tasks at once; one that was started again has another incarnation, and nothing
+    /// of what it had.
+    Joined { worker: WorkerNo, incarnation: u64, slots: u32, node: Option<NodeNo> },
     /// A sign of life.
     Heard { worker: WorkerNo },
     /// Thousandths of an attempt that are done.
@@ -71,6 +79,8 @@ pub(crate) enum Event {
     Lost { worker: WorkerNo },
     /// Time has passed.
     Tick,
+    /// Another coordinator leads the job: what the one before had begun has ended with it.
+    Resumed,
 }
 
 /// What is to be done about it, in order.
@@ -121,6 +131,7 @@ struct Running {
 
 #[derive(Debug)]
 struct Worker {
+    incarnation: u64,
     slots: u32,
     node: Option<NodeNo>,
     running: BTreeMap<(Task, u32), Running>,
@@ -167,7 +178,8 @@ pub(crate) struct Scheduler {
     free: BTreeSet<WorkerNo>,
     since_alone: Option<Time>,
     tally: Tally,
-    over: bool,
+    /// What was said last, once the job is over.
+    over: Option<Effect>,
 }
 
 impl Scheduler {
@@ -181,18 +193,25 @@ impl Scheduler {
             free: BTreeSet::new(),
             since_alone: None,
             tally: Tally::default(),
-            over: false,
+            over: None,
         }
     }
 
     /// Takes an event and says what to do.
     pub(crate) fn handle(&mut self, now: Time, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.over {
+        if let Some(over) = &self.over {
+            effects.extend(Some(over.clone()).filter(|_| event == Event::Resumed));
             return effects;
         }
         match event {
-            Event::Joined { worker, slots, node } => self.join(now, worker, slots, node),
+            Event::Joined { worker, incarnation, slots, node } => {
+                let again = |known: &Worker| known.incarnation != incarnation;
+                if self.workers.get(&worker).is_some_and(again) {
+                    self.lose(now, worker, "its worker was started again", &mut effects);
+                }
+                self.join(now, worker, (incarnation, slots, node));
+            }
             Event::Heard { worker } => self.hear(now, worker),
             Event::Progress { worker, task, attempt, thousandths } => {
                 self.hear(now, worker);
@@ -213,8 +232,9 @@ impl Scheduler {
             }
             Event::Lost { worker } => self.lose(now, worker, "its worker was lost", &mut effects),
             Event::Tick => self.tick(now, &mut effects),
+            Event::Resumed => self.resume(now, &mut effects),
         }
-        if !self.over {
+        if self.over.is_none() {
             self.next(now, &mut effects);
         }
         effects
@@ -232,8 +252,44 @@ impl Scheduler {
         matches!(task, Task::Reduce(_)) || self.reduces.len() == 0
     }
 
-    fn join(&mut self, now: Time, worker: WorkerNo, slots: u32, node: Option<NodeNo>) {
+    /// The job is over.
+    fn end(&mut self, last: Effect, effects: &mut Vec<Effect>) {
+        self.over = Some(last.clone());
+        effects.push(last);
+    }
+
+    /// Attempts are no more, and nobody is blamed for it; output that was accepted still gets its name, perhaps for the
+    /// second time.
+    fn resume(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let numbers: Vec<_> = self.workers.keys().copied().collect();
+        for number in numbers {
+            let Some(known) = self.workers.get_mut(&number) else { continue };
+            (known.heard, known.idle_since) = (now, now);
+            for (task, attempt) in std::mem::take(&mut known.running).into_keys() {
+                let (tasks, which) = self.tasks(task);
+                tasks.end_attempt(which, number, attempt);
+                tasks.note_none(which);
+            }
+            self.note_free(number);
+        }
+        self.since_alone = None;
+        let kind = if self.reduces.len() == 0 { Task::Map } else { Task::Reduce };
+        let (tasks, _) = self.tasks(kind(0));
+        effects.extend(
+            tasks
+                .committing()
+                .map(|(number, attempt)| Effect::Commit { task: kind(number), attempt }),
+        );
+    }
+
+    fn join(
+        &mut self,
+        now: Time,
+        worker: WorkerNo,
+        (incarnation, slots, node): (u64, u32, Option<NodeNo>),
+    ) {
         let fresh = Worker {
+            incarnation,
             slots: slots.max(1),
             node,
             running: BTreeMap::new(),
@@ -387,8 +443,7 @@ impl Scheduler {
         }
         let attempts = tasks.note_failure(number, excused);
         if attempts >= most {
-            self.over = true;
-            effects.push(Effect::GiveUp { task: Some(task), attempts, reason });
+            self.end(Effect::GiveUp { task: Some(task), attempts, reason }, effects);
         }
     }
 
@@ -422,13 +477,13 @@ impl Scheduler {
         }
         if !self.workers.is_empty() {
             self.since_alone = None;
-        } else if now.since(*self.since_alone.get_or_insert(now)) >= self.limits.alone && !self.over
+        } else if now.since(*self.since_alone.get_or_insert(now)) >= self.limits.alone
+            && self.over.is_none()
         {
-            self.over = true;
             let reason = "no worker answers".to_owned();
-            effects.push(Effect::GiveUp { task: None, attempts: 0, reason });
+            self.end(Effect::GiveUp { task: None, attempts: 0, reason }, effects);
         }
-        if self.limits.backups && !self.over {
+        if self.limits.backups && self.over.is_none() {
             self.next(now, effects);
             self.back_up(now, effects);
         }
@@ -439,9 +494,7 @@ impl Scheduler {
         let maps_done = self.maps.are_done();
         // Maps that are lost now are not needed any more.
         if self.reduces.are_done() && (maps_done || self.reduces.len() > 0) {
-            self.over = true;
-            effects.push(Effect::Finished);
-            return;
+            return self.end(Effect::Finished, effects);
         }
         if self.maps.idle() == 0 && (!maps_done || self.reduces.idle() == 0) {
             return;
@@ -504,36 +557,6 @@ impl Scheduler {
         }
         self.note_free(worker);
         effects.push(Effect::Start { worker, task, attempt, skip });
-    }
-
-    /// Where the finished maps' outputs lie, with about the bytes of partition `reduce`; empty ones left out.
-    pub(crate) fn sources(&self, reduce: u32) -> Vec<(WorkerNo, u32, u32, u64)> {
-        self.maps.sources(reduce)
-    }
-
-    /// Tasks done, maps and reduces.
-    pub(crate) fn counts(&self) -> (u32, u32) {
-        (self.maps.done(), self.reduces.done())
-    }
-
-    pub(crate) fn workers(&self) -> u32 {
-        self.workers.len() as u32
-    }
-
-    pub(crate) fn tally(&self) -> Tally {
-        self.tally
-    }
-
-    /// Workers whose attempts run, and each attempt's thousandths and time.
-    pub(crate) fn running(&self, now: Time) -> Vec<(WorkerNo, Task, u32, u32, Duration)> {
-        let of = |(number, worker): (&WorkerNo, &Worker)| {
-            let number = *number;
-            let rows = worker.running.iter().map(move |((task, attempt), running)| {
-                (number, *task, *attempt, running.thousandths, now.since(running.since))
-            });
-            rows.collect::<Vec<_>>()
-        };
-        self.workers.iter().flat_map(of).collect()
     }
 }
 

@@ -26,8 +26,8 @@ pub(crate) trait Service: Send + Sync {
     async fn reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Error>;
     async fn fetch(&self, request: FetchRequest) -> Result<FetchReply, Error>;
     async fn cancel(&self, request: CancelRequest) -> Result<(), Error>;
-    async fn ping(&self, job: u64, view: Vec<u8>) -> Result<PingReply, Error>;
-    async fn end(&self, job: u64, view: Vec<u8>) -> Result<(), Error>;
+    async fn ping(&self, request: PingRequest) -> Result<PingReply, Error>;
+    async fn end(&self, request: EndRequest) -> Result<(), Error>;
     async fn jobs(&self) -> Result<JobsReply, Error>;
     async fn kill(&self, job: u64) -> Result<bool, Error>;
     async fn logs(&self, job: u64) -> Result<LogsReply, Error>;
@@ -77,13 +77,11 @@ impl Workers for Server {
     }
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingReply>, Status> {
-        let PingRequest { job, view } = request.into_inner();
-        self.0.ping(job, view).await.map(Response::new).map_err(status)
+        self.0.ping(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn end(&self, request: Request<EndRequest>) -> Result<Response<EndReply>, Status> {
-        let EndRequest { job, view } = request.into_inner();
-        self.0.end(job, view).await.map_err(status)?;
+        self.0.end(request.into_inner()).await.map_err(status)?;
         Ok(Response::new(EndReply {}))
     }
 

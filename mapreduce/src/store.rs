@@ -121,9 +121,27 @@ pub(crate) struct JobStore {
     /// The coordinator's account of the job.
     view: Mutex<Vec<u8>>,
     killed: AtomicBool,
+    /// Of the newest coordinator that was heard of.
+    term: Mutex<u64>,
 }
 
 impl JobStore {
+    /// Whether a coordinator may give orders. A newer one is the only one from then on, and what an older one had
+    /// begun ends.
+    pub(crate) fn admit(&self, term: u64) -> bool {
+        let mut known = self.term.lock();
+        if term > *known {
+            *known = term;
+            self.cancel();
+        }
+        term == *known
+    }
+
+    /// The newest coordinator that was heard of.
+    pub(crate) fn term(&self) -> u64 {
+        *self.term.lock()
+    }
+
     /// A gauge for an attempt that begins.
     pub(crate) fn begin(&self, attempt: (bool, u32, u32)) -> Arc<Gauge> {
         let gauge = Arc::new(Gauge::default());
@@ -236,6 +254,7 @@ impl Store {
                 heard: Mutex::new(now),
                 view: Mutex::default(),
                 killed: AtomicBool::new(false),
+                term: Mutex::default(),
             })
         });
         *known.heard.lock() = now;

@@ -9,16 +9,20 @@ use world::World;
 use crate::{
     api::Programs,
     error::Error,
-    files::Files,
-    peers::{Peers, Place},
+    failover::{
+        ballots::Term,
+        standby::{Followed, Standbys},
+    },
+    job::Cluster,
+    peers::Place,
     proto::{
-        CancelRequest, FetchReply, FetchRequest, HelloReply, JobsReply, LogsReply, MapReply,
-        MapRequest, PingReply, ReduceReply, ReduceRequest,
+        self, CancelRequest, EndRequest, FetchReply, FetchRequest, HelloReply, JobsReply,
+        LogsReply, MapReply, MapRequest, PingReply, PingRequest, ReduceReply, ReduceRequest,
     },
     service::Service,
     slots::{Slot, Slots},
     spec::{JobSpec, Program},
-    store::Store,
+    store::{JobStore, Store},
     task::{self, Bench, MapWork, ReduceWork, reduce::Failed},
 };
 
@@ -42,12 +46,12 @@ pub struct Config {
     pub programs: Programs,
 }
 
-/// A worker. It serves its own process through [`Peers`], others once [`crate::server`] is on a listener.
+/// A worker. It serves its own process through [`crate::Peers`], others once [`crate::server`] is on a listener.
 pub struct Worker {
     world: World,
-    files: Arc<dyn Files>,
+    cluster: Cluster,
+    standbys: Arc<Standbys>,
     store: Arc<Store>,
-    peers: Peers,
     config: Config,
     slots: Slots,
     /// Different each time that it starts: what it had before is gone.
@@ -55,14 +59,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that reads and writes through `files` and is known to `peers` as `config.place`.
+    /// A worker that reads and writes through the files of `cluster` and is known to its peers as `config.place`.
     ///
     /// # Errors
     /// If its directory cannot be used.
     pub async fn open(
         world: &World,
-        files: Arc<dyn Files>,
-        peers: &Peers,
+        cluster: &Cluster,
         config: Config,
     ) -> Result<Arc<Self>, Error> {
         let (disk, dir) = (world.clone(), config.dir.clone());
@@ -71,14 +74,14 @@ impl Worker {
         let slots = Slots::new(config.slots.max(1));
         let worker = Arc::new(Self {
             world: world.clone(),
-            files,
+            standbys: Standbys::new(world, cluster, &place.0),
+            cluster: cluster.clone(),
             store,
-            peers: peers.clone(),
             config,
             slots,
             incarnation: world.dice.roll(),
         });
-        peers.add(&place, &worker);
+        cluster.peers.add(&place, &worker);
         Ok(worker)
     }
 
@@ -91,7 +94,7 @@ impl Worker {
     /// What an attempt needs, and a slot for it when its job's turn has come.
     async fn bench(
         &self,
-        job: u64,
+        (job, term): (u64, u64),
         spec: &[u8],
         attempt: (bool, u32, u32),
     ) -> Result<(Bench, Slot), Error> {
@@ -103,7 +106,7 @@ impl Worker {
                 Some(self.config.programs.make(name, arguments)?)
             }
         };
-        let store = self.store.job(job);
+        let store = self.admit(job, term)?;
         let gauge = store.begin(attempt);
         let slot = tokio::select! {
             biased;
@@ -112,10 +115,10 @@ impl Worker {
         };
         let bench = Bench {
             world: self.world.clone(),
-            files: self.files.clone(),
+            files: self.cluster.files.clone(),
             store: self.store.clone(),
             job: store,
-            peers: self.peers.clone(),
+            peers: self.cluster.peers.clone(),
             native,
             spec: Arc::new(spec),
             number: job,
@@ -125,9 +128,16 @@ impl Worker {
         Ok((bench, slot))
     }
 
+    /// The job's part, for a coordinator that is not older than another that was heard of.
+    fn admit(&self, job: u64, term: u64) -> Result<Arc<JobStore>, Error> {
+        let store = self.store.job(job);
+        if store.admit(term) { Ok(store) } else { Err(Error::Deposed) }
+    }
+
     async fn run_map(&self, request: MapRequest) -> Result<MapReply, Error> {
         let attempt = (false, request.map, request.attempt);
-        let (bench, _slot) = self.bench(request.job, &request.spec, attempt).await?;
+        let (bench, _slot) =
+            self.bench((request.job, request.term), &request.spec, attempt).await?;
         let work = MapWork {
             map: request.map,
             attempt: request.attempt,
@@ -142,7 +152,8 @@ impl Worker {
 
     async fn run_reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Failed> {
         let attempt = (true, request.reduce, request.attempt);
-        let (bench, _slot) = self.bench(request.job, &request.spec, attempt).await?;
+        let (bench, _slot) =
+            self.bench((request.job, request.term), &request.spec, attempt).await?;
         let work = ReduceWork {
             reduce: request.reduce,
             attempt: request.attempt,
@@ -182,7 +193,7 @@ impl Service for Worker {
 
     async fn cancel(&self, request: CancelRequest) -> Result<(), Error> {
         let attempt = (request.reduce, request.number, request.attempt);
-        if let Some(gauge) = self.store.job(request.job).gauge(attempt) {
+        if let Some(gauge) = self.admit(request.job, request.term)?.gauge(attempt) {
             gauge.cancel();
         }
         Ok(())
@@ -201,15 +212,27 @@ impl Service for Worker {
         Ok(FetchReply { data: read.await?, total })
     }
 
-    async fn ping(&self, job: u64, view: Vec<u8>) -> Result<PingReply, Error> {
+    async fn ping(&self, request: PingRequest) -> Result<PingReply, Error> {
+        let PingRequest { job, view, term, standby } = request;
         let store = self.store.job(job);
+        if !store.admit(term) {
+            return Ok(PingReply { term: store.term(), ..PingReply::default() });
+        }
         if !view.is_empty() && view.len() <= VIEW_LIMIT {
             store.show(view);
         }
-        Ok(PingReply { attempts: store.attempts(), killed: store.is_killed() })
+        let followed = standby.map(|standby| {
+            let followed = self.standbys.follow(job, Term(term), &standby);
+            let Followed { term: Term(term), length, diverged } = followed;
+            proto::Followed { term, length, diverged }
+        });
+        Ok(PingReply { attempts: store.attempts(), killed: store.is_killed(), term, followed })
     }
 
-    async fn end(&self, job: u64, view: Vec<u8>) -> Result<(), Error> {
+    async fn end(&self, request: EndRequest) -> Result<(), Error> {
+        let EndRequest { job, view, term } = request;
+        self.admit(job, term)?;
+        self.standbys.leave(job);
         let store = self.store.clone();
         let view = if view.len() <= VIEW_LIMIT { view } else { Vec::new() };
         self.world.blocking(move || store.end(job, view)).await;

@@ -8,7 +8,8 @@ use blockstore::{
     link::MapLink,
     map::{Change, MapClient, MapError, MapService, MapWire},
 };
-use lockservice::Service;
+use fs::Fs;
+use lockservice::{Registry, Service};
 use wire::{ClusterId, Identity, NodeId, Role};
 use world::World;
 
@@ -33,6 +34,14 @@ pub(crate) struct Access {
     pub(crate) lines: Lines,
     /// Workers, likewise.
     pub(crate) peers: mapreduce::Peers,
+}
+
+impl Access {
+    /// What jobs and workers need, on a file system that is started.
+    pub(crate) fn cluster(&self, fs: Arc<Fs>, registry: Registry) -> mapreduce::Cluster {
+        let peers = self.peers.clone();
+        mapreduce::Cluster { files: fs, peers, ballots: Some(Arc::new(registry)) }
+    }
 }
 
 /// A cluster in other processes.

@@ -101,7 +101,7 @@ async fn serve(
         memory: 256 << 20,
         programs,
     };
-    let worker = mapreduce::Worker::open(world, fs, &access.peers, settings)
+    let worker = mapreduce::Worker::open(world, &access.cluster(fs, registry.clone()), settings)
         .await
         .or_fail(Kind::Failed, cannot)?;
     let server = wire::Server::new(world, me).service(mapreduce::server(&worker));

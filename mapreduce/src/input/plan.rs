@@ -2,6 +2,7 @@
 //! it. Pure, but for walking the directories. What is done with the pieces is not known here.
 
 use fs::{InodeNo, Kind};
+use serde::{Deserialize, Serialize};
 
 use super::{
     pattern::{alternatives, is_pattern, matches},
@@ -19,7 +20,7 @@ const SLOP_PERCENT: u64 = 110;
 const FILE_COST: u64 = 64 << 10;
 
 /// What one map task reads.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Split {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) bytes: u64,

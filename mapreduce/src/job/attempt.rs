@@ -28,9 +28,9 @@ impl Ask {
         pieces: Vec<Piece>,
         skip: Vec<u64>,
     ) -> Self {
-        let temporary = super::temporary(&job.spec, Task::Map(map), attempt);
-        let (job, spec) = (job.id, job.encoded.clone());
-        Self::Map(MapRequest { job, map, attempt, spec, pieces, temporary, skip })
+        let temporary = super::output::temporary(&job.spec, Task::Map(map), attempt);
+        let (job, spec, term) = (job.id, job.encoded.clone(), job.term().0);
+        Self::Map(MapRequest { job, map, attempt, spec, pieces, temporary, skip, term })
     }
 
     pub(super) fn reduce(job: &Job, (reduce, attempt): (u32, u32)) -> Self {
@@ -38,10 +38,10 @@ impl Ask {
             let worker: crate::scheduler::WorkerNo = worker;
             Source { place: job.workers[worker.0 as usize].0.clone(), map, attempt, size }
         };
-        let sources = job.scheduler.sources(reduce).into_iter().map(source).collect();
-        let temporary = super::temporary(&job.spec, Task::Reduce(reduce), attempt);
-        let (job, spec) = (job.id, job.encoded.clone());
-        Self::Reduce(ReduceRequest { job, reduce, attempt, sources, temporary, spec })
+        let sources = job.machine.scheduler.sources(reduce).into_iter().map(source).collect();
+        let temporary = super::output::temporary(&job.spec, Task::Reduce(reduce), attempt);
+        let (job, spec, term) = (job.id, job.encoded.clone(), job.term().0);
+        Self::Reduce(ReduceRequest { job, reduce, attempt, sources, temporary, spec, term })
     }
 
     /// Waits for the worker. An error means that it was not reached.
@@ -69,12 +69,12 @@ impl Ask {
     }
 }
 
-pub(super) fn cancel(job: u64, task: Task, attempt: u32) -> CancelRequest {
+pub(super) fn cancel((job, term): (u64, u64), task: Task, attempt: u32) -> CancelRequest {
     let (reduce, number) = match task {
         Task::Map(number) => (false, number),
         Task::Reduce(number) => (true, number),
     };
-    CancelRequest { job, reduce, number, attempt }
+    CancelRequest { job, reduce, number, attempt, term }
 }
 
 pub(super) fn task(reduce: bool, number: u32) -> Task {

@@ -1,5 +1,5 @@
-//! The loop of a running job: tells the scheduler what happens and does what it says. What a task does, and
-//! how the job began, is not known here.
+//! The loop of a running job: tells the machine what happens, makes that durable, and only then does what the machine
+//! says. What a task does, and how the job began, is not known here.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,29 +10,47 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use world::{Task as Running, Time, World};
 
-use super::attempt::{self, Ask, Told};
+use super::{
+    Cluster, Summary, Watch,
+    attempt::{self, Ask, Told},
+    machine::Machine,
+    output,
+};
 use crate::{
-    counters::{Counters, name},
+    counters::Counters,
     error::Error,
-    files::Files,
+    failover::{
+        ballots::Term,
+        journal::{Begin, Entry, Journal},
+    },
     input::plan::Split,
-    peers::{Peers, Place},
-    progress::{Failure, Phase, Progress, View},
-    proto::PingReply,
-    scheduler::{Effect, Event, Scheduler, Task, WorkerNo},
+    peers::Place,
+    progress::Phase,
+    proto::{self, PingReply, PingRequest},
+    scheduler::{Effect, Event, Task, WorkerNo},
     service::Service,
     spec::JobSpec,
 };
 
 const TICK: Duration = Duration::from_millis(250);
 const PING: Duration = Duration::from_millis(500);
-/// Failures that are remembered for whoever looks.
-const FAILURES: usize = 20;
-/// Rates that are remembered, one for each [`RATE_EVERY`] or a multiple of it.
-const RATES: usize = 120;
+/// The least time between two pings of a standby that has entries to read.
+const SOON: Duration = Duration::from_millis(20);
+/// How long a job waits for its first standby before it begins anything.
+const FIRST_STANDBY: Duration = Duration::from_secs(2);
 const RATE_EVERY: Duration = Duration::from_secs(1);
-/// Attempts that are shown.
-const SHOWN: usize = 100;
+/// News that wait for the loop, and that are taken at once.
+const NEWS: usize = 1024;
+/// Workers that are asked to be standbys.
+const STANDBYS: usize = 2;
+/// Signs of life are told to the machine so often within the silence that makes a worker lost.
+const SIGNS: u32 = 4;
+/// Steps of progress that the machine is told of.
+const STEP: u32 = 20;
+/// Bytes of entries without effect that wait for the next commit.
+const LAZY: usize = 64 << 10;
+/// A standby that has replayed so many bytes less than are durable holds the coordinator up.
+const LAG: u64 = 1 << 20;
 
 /// What tasks tell the loop.
 pub(super) enum News {
@@ -54,160 +72,235 @@ impl Drop for Tasks {
 
 /// A job under way.
 pub(super) struct Job {
-    pub(super) scheduler: Scheduler,
+    pub(super) machine: Machine,
+    pub(super) journal: Option<Journal>,
     pub(super) world: World,
-    pub(super) files: Arc<dyn Files>,
-    pub(super) peers: Peers,
+    pub(super) cluster: Cluster,
     pub(super) workers: Vec<Place>,
     pub(super) spec: JobSpec,
     pub(super) encoded: Vec<u8>,
     pub(super) id: u64,
     pub(super) splits: Vec<Split>,
-    pub(super) news: mpsc::Sender<News>,
-    pub(super) began: Time,
+    news: mpsc::Sender<News>,
+    inbox: mpsc::Receiver<News>,
+    /// When the job's own time was `base`, by this machine's clock.
+    pub(super) since: Time,
+    base: Time,
     pub(super) state: State,
 }
 
-/// What the loop keeps in mind.
+/// What the loop keeps in mind; nothing of it decides what happens to tasks.
 pub(super) struct State {
     tasks: Tasks,
-    /// Of the attempt that counts, for each task.
-    counters: BTreeMap<Task, Counters>,
-    /// Of attempts that are done, until the scheduler has decided.
-    pending: BTreeMap<(Task, u32), Counters>,
     /// What running attempts have read, for each worker.
-    reading: BTreeMap<WorkerNo, u64>,
-    failures: VecDeque<Failure>,
+    pub(super) reading: BTreeMap<WorkerNo, u64>,
     /// Bytes a second, at equal distances.
-    rates: Vec<u64>,
-    rate_every: Duration,
-    rated: (Time, u64),
-    maps_began: Time,
+    pub(super) rates: Vec<u64>,
+    pub(super) rate_every: Duration,
+    pub(super) rated: (Time, u64),
+    pub(super) maps_began: Time,
     /// What the workers are given to show to others.
-    view: watch::Sender<Arc<Vec<u8>>>,
-    killed: bool,
+    pub(super) view: watch::Sender<Arc<Vec<u8>>>,
+    /// Which workers are standbys, and how much of the journal there is.
+    standbys: watch::Sender<(Vec<WorkerNo>, u64)>,
+    /// How far each standby is in the present journal.
+    followed: BTreeMap<WorkerNo, u64>,
+    /// When the machine last heard of each worker.
+    heard: BTreeMap<WorkerNo, Time>,
+    /// The progress of running attempts that it was told of.
+    progress: BTreeMap<(WorkerNo, Task, u32), u32>,
+    /// What came while a standby held the loop up.
+    backlog: VecDeque<News>,
 }
 
 impl State {
-    pub(super) fn new(now: Time) -> Self {
+    fn new(now: Time) -> Self {
         Self {
             tasks: Tasks::default(),
-            counters: BTreeMap::new(),
-            pending: BTreeMap::new(),
             reading: BTreeMap::new(),
-            failures: VecDeque::new(),
             rates: Vec::new(),
             rate_every: RATE_EVERY,
             rated: (now, 0),
             maps_began: now,
             view: watch::Sender::default(),
-            killed: false,
+            standbys: watch::Sender::default(),
+            followed: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            backlog: VecDeque::new(),
         }
     }
 }
 
 impl Job {
-    pub(super) async fn drive(
-        &mut self,
-        mut inbox: mpsc::Receiver<News>,
-        progress: &watch::Sender<Progress>,
-        page: &watch::Sender<View>,
-    ) -> Result<(), Error> {
+    pub(super) fn new(
+        world: &World,
+        cluster: &Cluster,
+        (spec, begin): (JobSpec, Begin),
+        machine: Machine,
+        journal: Option<Journal>,
+    ) -> Self {
+        let (news, inbox) = mpsc::channel(NEWS);
+        let base = machine.at();
+        Self {
+            machine,
+            journal,
+            world: world.clone(),
+            cluster: cluster.clone(),
+            workers: begin.workers.into_iter().map(Place).collect(),
+            spec,
+            encoded: begin.spec,
+            id: begin.job,
+            splits: begin.splits,
+            news,
+            inbox,
+            since: world.clock.now(),
+            base,
+            state: State::new(base),
+        }
+    }
+
+    /// The job's own time: it began at 0 and goes on with another coordinator where the last one was.
+    pub(super) fn now(&self) -> Time {
+        self.base + self.world.clock.now().since(self.since)
+    }
+
+    pub(super) fn term(&self) -> Term {
+        self.journal.as_ref().map(|journal| journal.term).unwrap_or_default()
+    }
+
+    pub(super) async fn drive(&mut self, watch: &Watch, first: Vec<Event>) -> Result<(), Error> {
+        self.state.maps_began = self.now();
         for number in 0..self.workers.len() as u32 {
             self.watch(WorkerNo(number));
         }
+        self.await_first_standby().await?;
+        let mut events: Vec<_> = first.into_iter().map(|event| (event, None)).collect();
         let mut tick = self.world.clock.now() + TICK;
         loop {
-            let event = match self.world.until(tick, inbox.recv()).await {
-                Ok(Some(news)) => self.hear(news),
+            if let Some(done) = self.tell(std::mem::take(&mut events)).await? {
+                return done;
+            }
+            watch.progress.send_replace(self.progress(Phase::Map));
+            let next = match self.state.backlog.pop_front() {
+                Some(news) => Ok(Some(news)),
+                None => self.world.until(tick, self.inbox.recv()).await,
+            };
+            match next {
+                Ok(Some(news)) => self.hear(news, &mut events)?,
                 Ok(None) => return Err(Error::Spec("the job lost its own tasks".to_owned())),
                 Err(_) => {
                     tick = self.world.clock.now() + TICK;
-                    self.show(Phase::Map, progress, page);
-                    vec![Event::Tick]
-                }
-            };
-            if self.state.killed {
-                return Err(Error::Killed);
-            }
-            for event in event {
-                let failure = self.failure(&event);
-                let before = self.scheduler.tally().failures;
-                let effects = self.scheduler.handle(self.world.clock.now(), event);
-                // What was given up on purpose is no failure.
-                if self.scheduler.tally().failures > before {
-                    self.note(failure);
-                }
-                for effect in effects {
-                    if let Some(done) = self.act(effect) {
-                        return done;
-                    }
+                    self.show(Phase::Map, watch);
+                    self.choose_standbys();
+                    events.push((Event::Tick, None));
                 }
             }
-            self.state.pending.clear();
-            progress.send_replace(self.progress(Phase::Map));
+            // What else has come shares the commit.
+            while events.len() < NEWS
+                && let Ok(news) = self.inbox.try_recv()
+            {
+                self.hear(news, &mut events)?;
+            }
+            self.wait_for_standbys().await?;
         }
     }
 
-    fn hear(&mut self, news: News) -> Vec<Event> {
-        match news {
-            News::Event(event, counters) => {
-                if let (Event::Done { task, attempt, .. }, Some(counters)) = (&event, counters) {
-                    self.state.pending.insert((*task, *attempt), counters);
-                }
-                vec![event]
+    /// Tells the machine; what it says is done when what it was told is durable. The result once the job is over.
+    async fn tell(
+        &mut self,
+        events: Vec<(Event, Option<Counters>)>,
+    ) -> Result<Option<Result<(), Error>>, Error> {
+        let mut effects = Vec::new();
+        for (event, counters) in events {
+            if let Event::Failed { task, attempt, reason, .. } = &event {
+                tracing::warn!(%task, attempt, reason, "an attempt failed");
             }
-            News::Pinged(worker, reply) => {
-                self.state.killed |= reply.killed;
+            let at = self.now().max(self.machine.at());
+            let kept = self.journal.is_some().then(|| (event.clone(), counters.clone()));
+            effects.extend(self.machine.apply(at, event, counters));
+            if let (Some(journal), Some((event, counters))) = (&mut self.journal, kept) {
+                let digest = self.machine.digest();
+                journal.append(&Entry::Told { at: at.0, event, counters, digest })?;
+            }
+        }
+        if let Some(journal) = &mut self.journal
+            && (!effects.is_empty() || journal.waiting() > LAZY)
+        {
+            journal.commit().await?;
+            let durable = journal.durable();
+            self.state.standbys.send_modify(|(_, length)| *length = durable);
+        }
+        Ok(effects.into_iter().find_map(|effect| self.act(effect)))
+    }
+
+    fn hear(
+        &mut self,
+        news: News,
+        events: &mut Vec<(Event, Option<Counters>)>,
+    ) -> Result<(), Error> {
+        match news {
+            News::Event(Event::Joined { worker, incarnation, slots, node }, _) => {
+                if !self.machine.scheduler.has(worker, incarnation) {
+                    let joined = Event::Joined { worker, incarnation, slots, node };
+                    events.push((joined, None));
+                }
+            }
+            News::Event(event, counters) => events.push((event, counters)),
+            News::Pinged(worker, mut reply) => {
+                if reply.term > self.term().0 {
+                    return Err(Error::Deposed);
+                }
+                if reply.killed {
+                    return Err(Error::Killed);
+                }
+                self.note_followed(worker, reply.followed.take())?;
                 let read = reply.attempts.iter().filter(|one| !one.reduce).map(|one| one.read);
                 self.state.reading.insert(worker, read.sum());
-                let mut events = vec![Event::Heard { worker }];
-                events.extend(reply.attempts.iter().map(|one| Event::Progress {
-                    worker,
-                    task: attempt::task(one.reduce, one.number),
-                    attempt: one.attempt,
-                    thousandths: attempt::thousandths(one),
-                }));
-                events
+                self.note_signs(worker, &reply, events);
             }
         }
+        Ok(())
     }
 
-    fn failure(&self, event: &Event) -> Option<Failure> {
-        let Event::Failed { worker, task, attempt, reason, .. } = event else { return None };
-        Some(Failure {
-            task: task.to_string(),
-            attempt: *attempt,
-            worker: self.place(*worker),
-            reason: reason.clone(),
-        })
-    }
-
-    fn note(&mut self, failure: Option<Failure>) {
-        let Some(failure) = failure else { return };
-        let Failure { task, attempt, reason, .. } = &failure;
-        tracing::warn!(task, attempt, reason, "an attempt failed");
-        if self.state.failures.len() == FAILURES {
-            self.state.failures.pop_front();
+    /// What of a ping the machine is told: all that it is told is journalled, so not every one.
+    fn note_signs(
+        &mut self,
+        worker: WorkerNo,
+        reply: &PingReply,
+        events: &mut Vec<(Event, Option<Counters>)>,
+    ) {
+        let now = self.now();
+        let every = self.spec.silence / SIGNS;
+        if self.state.heard.get(&worker).is_none_or(|before| now.since(*before) >= every) {
+            self.state.heard.insert(worker, now);
+            events.push((Event::Heard { worker }, None));
         }
-        self.state.failures.push_back(failure);
+        let before = std::mem::take(&mut self.state.progress);
+        let (mine, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            before.into_iter().partition(|((of, _, _), _)| *of == worker);
+        self.state.progress = others;
+        for one in &reply.attempts {
+            let (task, attempt) = (attempt::task(one.reduce, one.number), one.attempt);
+            let thousandths = attempt::thousandths(one);
+            let told = mine.get(&(worker, task, attempt)).copied();
+            let is_news = told.is_none_or(|told| thousandths >= told + STEP);
+            if is_news {
+                let progress = Event::Progress { worker, task, attempt, thousandths };
+                events.push((progress, None));
+            }
+            let told = if is_news { thousandths } else { told.unwrap_or_default() };
+            self.state.progress.insert((worker, task, attempt), told);
+        }
     }
 
-    fn place(&self, worker: WorkerNo) -> String {
-        self.workers.get(worker.0 as usize).map(ToString::to_string).unwrap_or_default()
-    }
-
-    /// Does what the scheduler says; the result once the job is over.
+    /// Does what the machine says; the result once the job is over.
     fn act(&mut self, effect: Effect) -> Option<Result<(), Error>> {
         match effect {
             Effect::Start { worker, task, attempt, skip } => {
                 self.start(worker, (task, attempt), skip);
             }
-            Effect::Accept { task, attempt } => {
-                if let Some(counters) = self.state.pending.remove(&(task, attempt)) {
-                    self.state.counters.insert(task, counters);
-                }
-            }
+            Effect::Accept { .. } => {}
             Effect::Commit { task, attempt } => self.commit(task, attempt),
             Effect::Cancel { worker, task, attempt } => self.cancel(worker, task, attempt),
             Effect::Finished => return Some(Ok(())),
@@ -224,7 +317,7 @@ impl Job {
     }
 
     fn service(&self, worker: WorkerNo) -> Result<Arc<dyn Service>, Error> {
-        self.peers.get(&self.workers[worker.0 as usize])
+        self.cluster.peers.get(&self.workers[worker.0 as usize])
     }
 
     fn spawn(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
@@ -234,33 +327,56 @@ impl Job {
 
     /// Keeps asking a worker whether it lives, and gives it what others may want to know of the job.
     fn watch(&mut self, worker: WorkerNo) {
-        let (world, news, job) = (self.world.clone(), self.news.clone(), self.id);
-        let view = self.state.view.subscribe();
+        let (world, news, job, term) =
+            (self.world.clone(), self.news.clone(), self.id, self.term().0);
+        let (view, mut standbys) = (self.state.view.subscribe(), self.state.standbys.subscribe());
+        let output = self.spec.output.clone();
         let service = self.service(worker);
         self.spawn("job-watch", async move {
             let service = match service {
                 Ok(service) => service,
                 Err(error) => return tracing::warn!(%error, "a worker cannot be used"),
             };
-            let mut incarnation = None;
             loop {
+                let (mut is_standby, mut is_behind) = (false, false);
                 // Both, every time: a worker that was given up is taken back when it answers again.
                 if let Ok(hello) = service.hello().await {
-                    // What an earlier process of it had is gone.
-                    if incarnation.is_some_and(|known| known != hello.incarnation) {
-                        let _ = news.send(News::Event(Event::Lost { worker }, None)).await;
-                    }
-                    incarnation = Some(hello.incarnation);
-                    let joined = Event::Joined { worker, slots: hello.slots, node: None };
+                    let (slots, incarnation) = (hello.slots, hello.incarnation);
+                    let joined = Event::Joined { worker, incarnation, slots, node: None };
                     if news.send(News::Event(joined, None)).await.is_err() {
                         return;
                     }
                     let view = view.borrow().as_ref().clone();
-                    if let Ok(reply) = service.ping(job, view).await {
+                    let (chosen, length) = standbys.borrow_and_update().clone();
+                    is_standby = chosen.contains(&worker);
+                    let standby =
+                        is_standby.then(|| proto::Standby { output: output.clone(), length });
+                    let request = PingRequest { job, view, term, standby };
+                    if let Ok(reply) = service.ping(request).await {
+                        let has = |followed: &proto::Followed| {
+                            followed.term == term && followed.length >= length
+                        };
+                        is_behind = is_standby && !reply.followed.as_ref().is_some_and(has);
                         let _ = news.send(News::Pinged(worker, reply)).await;
                     }
                 }
-                world.clock.sleep(PING).await;
+                // A standby follows live; one that is chosen is told at once.
+                let next = world.clock.now() + PING;
+                world.clock.sleep(SOON).await;
+                if is_behind {
+                    continue;
+                }
+                let changed = async {
+                    // The job is over: the next send ends this.
+                    let _ = match is_standby {
+                        true => standbys.changed().await.map(|()| ()),
+                        false => standbys
+                            .wait_for(|(chosen, _)| chosen.contains(&worker))
+                            .await
+                            .map(|_| ()),
+                    };
+                };
+                let _ = world.until(next, changed).await;
             }
         });
     }
@@ -300,7 +416,8 @@ impl Job {
     }
 
     fn cancel(&mut self, worker: WorkerNo, task: Task, attempt: u32) {
-        let (service, request) = (self.service(worker), attempt::cancel(self.id, task, attempt));
+        let request = attempt::cancel((self.id, self.term().0), task, attempt);
+        let service = self.service(worker);
         self.spawn("job-cancel", async move {
             if let Ok(service) = service
                 && let Err(error) = service.cancel(request).await
@@ -312,11 +429,11 @@ impl Job {
 
     /// Gives the output of an attempt its name.
     fn commit(&mut self, task: Task, attempt: u32) {
-        let (from, to) =
-            (super::temporary(&self.spec, task, attempt), super::part(&self.spec, task));
-        let (files, news) = (self.files.clone(), self.news.clone());
+        let from = output::temporary(&self.spec, task, attempt);
+        let to = output::part(&self.spec, task);
+        let (files, news) = (self.cluster.files.clone(), self.news.clone());
         self.spawn("job-commit", async move {
-            let event = match files.rename(&from, &to).await {
+            let event = match output::name(files.as_ref(), &from, &to).await {
                 Ok(()) => Event::Committed { task, attempt },
                 Err(error) => Event::Failed {
                     worker: WorkerNo(u32::MAX),
@@ -331,107 +448,132 @@ impl Job {
         });
     }
 
-    pub(super) fn progress(&self, phase: Phase) -> Progress {
-        let (maps, reduces) = self.scheduler.counts();
-        let all = self.splits.len() as u32;
-        let total: u64 = self.splits.iter().map(|split| split.bytes).sum();
-        let done = self.state.counters.iter().filter(|(task, _)| matches!(task, Task::Map(_)));
-        let done: u64 = done.map(|(_, counters)| counters.input_bytes()).sum();
-        let reading: u64 = if maps == all { 0 } else { self.state.reading.values().sum() };
-        let bytes = (done + reading).min(total);
-        let now = self.world.clock.now();
-        let mapping = now.since(self.state.maps_began);
-        let speed = (u128::from(bytes) * 1000 / mapping.as_millis().max(1)) as u64;
-        let eta = (speed > 0 && maps < all).then(|| Duration::from_secs((total - bytes) / speed));
-        let phase = match phase {
-            Phase::Map if maps == all => Phase::Reduce,
-            phase => phase,
-        };
-        let tally = self.scheduler.tally();
-        Progress {
-            phase,
-            maps: (maps, all),
-            reduces: (reduces, self.spec.reduces),
-            bytes: (bytes, total),
-            workers: self.scheduler.workers(),
-            failures: tally.failures,
-            backups: tally.backups,
-            elapsed: now.since(self.began),
-            bytes_per_second: speed,
-            eta,
+    /// Nothing is begun before there is a standby, or it was waited for in vain.
+    async fn await_first_standby(&mut self) -> Result<(), Error> {
+        if self.journal.is_none() {
+            return Ok(());
         }
+        let durable = self.journal.as_ref().map_or(0, Journal::durable);
+        let patience = self.world.clock.now() + FIRST_STANDBY;
+        let mut answered = Vec::new();
+        while self.state.followed.is_empty() {
+            let Ok(Some(news)) = self.world.until(patience, self.inbox.recv()).await else {
+                tracing::warn!("the job has no standby");
+                break;
+            };
+            if let News::Event(Event::Joined { worker, .. }, _) = &news
+                && !answered.contains(worker)
+                && answered.len() < STANDBYS
+            {
+                answered.push(*worker);
+                self.state.standbys.send_replace((answered.clone(), durable));
+            }
+            self.keep(news)?;
+        }
+        Ok(())
     }
 
-    /// All counters of attempts that count.
-    pub(super) fn counters(&self) -> Counters {
-        let mut all = Counters::default();
-        self.state.counters.values().for_each(|more| all.merge(more));
-        all
+    /// Keeps news for later, but for what a standby says of itself.
+    fn keep(&mut self, mut news: News) -> Result<(), Error> {
+        if let News::Pinged(worker, reply) = &mut news {
+            self.note_followed(*worker, reply.followed.take())?;
+        }
+        self.state.backlog.push_back(news);
+        Ok(())
     }
 
-    /// What others may want to know.
-    pub(super) fn show(
-        &mut self,
-        phase: Phase,
-        progress: &watch::Sender<Progress>,
-        page: &watch::Sender<View>,
-    ) {
-        let now = self.progress(phase);
-        progress.send_replace(now);
-        self.rate(now.bytes.0);
-        let mut attempts = self.scheduler.running(self.world.clock.now());
-        attempts.truncate(SHOWN);
-        let counters = self.counters();
-        let view = View {
-            id: format!("{:016x}", self.id),
-            name: self.spec.name.clone(),
-            output: self.spec.output.clone(),
-            skipped: counters.framework(name::SKIPPED),
-            progress: now,
-            counters,
-            attempts: attempts
-                .into_iter()
-                .map(|(worker, task, attempt, thousandths, since)| crate::progress::Attempt {
-                    task: task.to_string(),
-                    attempt,
-                    worker: self.place(worker),
-                    thousandths,
-                    since,
-                })
-                .collect(),
-            failures: self.state.failures.iter().cloned().collect(),
-            rates: self.state.rates.clone(),
-            rate_every: self.state.rate_every,
-        };
-        self.state.view.send_replace(Arc::new(serde_json::to_vec(&view).unwrap_or_default()));
-        page.send_replace(view);
-    }
-
-    /// Notes how fast it goes; when there are many notes, two become one.
-    fn rate(&mut self, bytes: u64) {
-        let now = self.world.clock.now();
-        let (then, before) = self.state.rated;
-        if now.since(then) < self.state.rate_every {
+    /// Has enough workers follow the journal, as long as they are heard of.
+    fn choose_standbys(&mut self) {
+        if self.journal.is_none() {
             return;
         }
-        let millis = now.since(then).as_millis().max(1);
-        self.state.rates.push((u128::from(bytes.saturating_sub(before)) * 1000 / millis) as u64);
-        self.state.rated = (now, bytes);
-        if self.state.rates.len() > RATES {
-            let pairs = self.state.rates.chunks(2);
-            self.state.rates =
-                pairs.map(|two| two.iter().sum::<u64>() / two.len() as u64).collect();
-            self.state.rate_every *= 2;
+        let scheduler = &self.machine.scheduler;
+        let living: Vec<_> = scheduler.living().take(STANDBYS * 2).collect();
+        let followed = &mut self.state.followed;
+        self.state.standbys.send_if_modified(|(chosen, _)| {
+            let before = chosen.clone();
+            chosen.retain(|worker| scheduler.living().any(|living| living == *worker));
+            followed.retain(|worker, _| chosen.contains(worker));
+            for worker in living {
+                if chosen.len() < STANDBYS && !chosen.contains(&worker) {
+                    chosen.push(worker);
+                }
+            }
+            *chosen != before
+        });
+    }
+
+    fn note_followed(
+        &mut self,
+        worker: WorkerNo,
+        followed: Option<proto::Followed>,
+    ) -> Result<(), Error> {
+        let Some(followed) = followed else { return Ok(()) };
+        if !followed.diverged.is_empty() {
+            return Err(Error::Standby {
+                place: self.machine.place(worker),
+                reason: followed.diverged,
+            });
         }
+        if followed.term == self.term().0 {
+            self.state.followed.insert(worker, followed.length);
+        }
+        Ok(())
+    }
+
+    /// How many bytes the slowest standby that follows is behind.
+    fn lag(&self) -> u64 {
+        let durable = self.journal.as_ref().map_or(0, Journal::durable);
+        let least = self.state.followed.values().min().copied();
+        least.map_or(0, |least| durable.saturating_sub(least))
+    }
+
+    /// Slows down for a standby that lags; one that does not catch up in time is no standby any more.
+    async fn wait_for_standbys(&mut self) -> Result<(), Error> {
+        let patience = self.world.clock.now() + self.spec.silence;
+        while self.lag() > LAG {
+            match self.world.until(patience, self.inbox.recv()).await {
+                Ok(Some(news)) => self.keep(news)?,
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    let slow = self.state.followed.iter().min_by_key(|(_, length)| **length);
+                    let Some(slow) = slow.map(|(worker, _)| *worker) else { return Ok(()) };
+                    tracing::warn!(worker = self.machine.place(slow), "a standby is too slow");
+                    self.state.followed.remove(&slow);
+                    self.state.standbys.send_modify(|(chosen, _)| chosen.retain(|w| *w != slow));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn finish(&mut self, watch: &Watch) -> Result<Summary, Error> {
+        watch.progress.send_replace(self.progress(Phase::Finishing));
+        output::succeed(self.cluster.files.as_ref(), &self.spec.output).await?;
+        let tally = self.machine.scheduler.tally();
+        Ok(Summary {
+            counters: self.machine.counters(),
+            maps: self.splits.len() as u32,
+            reduces: self.spec.reduces,
+            failures: tally.failures,
+            backups: (tally.backups, tally.backups_won),
+            elapsed: self.now().since(Time::ZERO),
+        })
+    }
+
+    /// Nothing is done for the job any more.
+    pub(super) fn stop(&mut self) {
+        self.state.tasks.0.drain(..).for_each(|task| task.abort());
     }
 
     /// Lets the workers forget the job; one that does not hear it forgets by itself in time.
     pub(super) async fn end(&mut self) {
-        self.state.tasks.0.drain(..).for_each(|task| task.abort());
         let view = self.state.view.borrow().as_ref().clone();
         for place in &self.workers {
-            if let Ok(service) = self.peers.get(place)
-                && let Err(error) = service.end(self.id, view.clone()).await
+            let request =
+                proto::EndRequest { job: self.id, view: view.clone(), term: self.term().0 };
+            if let Ok(service) = self.cluster.peers.get(place)
+                && let Err(error) = service.end(request).await
             {
                 tracing::debug!(%place, %error, "a worker was not told that the job is over");
             }

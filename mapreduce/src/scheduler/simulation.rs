@@ -1,5 +1,6 @@
 //! A simulated cluster under the scheduler: workers of different speed that pause, die, come back and repeat
-//! themselves, messages that come late. Whatever happens, the job ends, and the output is what it should be.
+//! themselves, messages that come late, a coordinator that is lost and replaced by one that replays its journal.
+//! Whatever happens, the job ends, and the output is what it should be.
 
 use std::{
     cmp::Reverse,
@@ -72,6 +73,26 @@ enum Thing {
         worker: u32,
     },
     Tick,
+    /// What was told until now is durable.
+    Synced,
+    /// Another coordinator goes on.
+    Resume,
+}
+
+/// What a coordinator keeps: an event, when it was told, what it led to.
+type Kept = (Time, Event, Vec<Effect>);
+
+/// Coordinators, one after the other.
+#[derive(Default)]
+struct Coordinators {
+    /// The steps at which one is lost; none: nothing is journalled.
+    lost_at: Option<BTreeSet<u64>>,
+    steps: u64,
+    journal: Vec<Kept>,
+    /// Entries of the journal that are durable: their effects were let out.
+    durable: usize,
+    /// Nobody leads.
+    none: bool,
 }
 
 struct Machine {
@@ -93,7 +114,9 @@ struct World {
     now: u64,
     started: BTreeMap<(bool, u32, u32), u64>,
     accepted: BTreeMap<(bool, u32), u32>,
-    parts: BTreeSet<u32>,
+    /// The attempt that made each part.
+    parts: BTreeMap<u32, u32>,
+    coordinators: Coordinators,
     verdict: Option<bool>,
 }
 
@@ -124,7 +147,8 @@ impl World {
             now: 0,
             started: BTreeMap::new(),
             accepted: BTreeMap::new(),
-            parts: BTreeSet::new(),
+            parts: BTreeMap::new(),
+            coordinators: Coordinators::default(),
             verdict: None,
         }
     }
@@ -158,13 +182,74 @@ impl World {
 
     fn tell(&mut self, event: Event) {
         let now = Time::ZERO + Duration::from_millis(self.now);
-        for effect in self.scheduler.handle(now, event) {
+        let Some(lost_at) = &self.coordinators.lost_at else {
+            for effect in self.scheduler.handle(now, event) {
+                self.act(&effect);
+            }
+            return;
+        };
+        if self.coordinators.none {
+            return;
+        }
+        self.coordinators.steps += 1;
+        if lost_at.contains(&self.coordinators.steps) {
+            return self.lose_coordinator();
+        }
+        let effects = self.scheduler.handle(now, event.clone());
+        self.coordinators.journal.push((now, event, effects));
+        let when = self.now + self.dice.below(30);
+        self.at(when, Thing::Synced);
+    }
+
+    /// Lets out the effects of what is durable now.
+    fn sync(&mut self) {
+        if self.coordinators.none {
+            return;
+        }
+        let from =
+            std::mem::replace(&mut self.coordinators.durable, self.coordinators.journal.len());
+        let effects: Vec<_> =
+            self.coordinators.journal[from..].iter().flat_map(|kept| kept.2.clone()).collect();
+        for effect in effects {
             self.act(&effect);
         }
     }
 
+    /// What was not synced may be there or not; in half a minute another coordinator knows what is.
+    fn lose_coordinator(&mut self) {
+        let Coordinators { journal, durable, none, .. } = &mut self.coordinators;
+        let torn = journal.len() - *durable + 1;
+        journal.truncate(*durable + self.dice.below(torn as u64) as usize);
+        *none = true;
+        self.at(self.now + 30_000, Thing::Resume);
+    }
+
+    fn resume(&mut self) {
+        let hosts = vec![Vec::new(); self.weather.maps as usize];
+        self.scheduler = Scheduler::new(hosts, self.weather.reduces, self.weather.limits);
+        self.accepted.clear();
+        for (now, event, effects) in &self.coordinators.journal {
+            let again = self.scheduler.handle(*now, event.clone());
+            assert!(again == *effects, "{event:?} led to {effects:?}, and then to {again:?}");
+            for effect in again {
+                if let Effect::Accept { task, .. } = effect {
+                    *self.accepted.entry(of(task)).or_default() += 1;
+                }
+            }
+        }
+        // Its word is that what the other had begun is over.
+        for machine in &mut self.machines {
+            machine.held.clear();
+        }
+        self.coordinators.none = false;
+        self.coordinators.durable = self.coordinators.journal.len();
+        self.tell(Event::Resumed);
+    }
+
     fn happen(&mut self, thing: Thing) {
         match thing {
+            Thing::Synced => self.sync(),
+            Thing::Resume => self.resume(),
             Thing::Tick => {
                 self.at(self.now + 1000, Thing::Tick);
                 self.tell(Event::Tick);
@@ -175,10 +260,7 @@ impl World {
                 machine.alive = true;
                 machine.held.clear();
                 let incarnation = machine.incarnation;
-                if incarnation > 1 {
-                    self.tell(Event::Lost { worker: WorkerNo(worker) });
-                }
-                self.tell(Event::Joined { worker: WorkerNo(worker), slots: 1, node: None });
+                self.greet(worker, incarnation);
                 self.at(self.now + 3000, Thing::Beat { worker, incarnation });
             }
             Thing::Beat { worker, incarnation } => self.beat(worker, incarnation),
@@ -195,10 +277,17 @@ impl World {
                 });
             }
             Thing::Committed { task: which, attempt } => {
-                assert!(self.parts.insert(which.1), "part {} got its name twice", which.1);
+                let before = self.parts.insert(which.1, attempt);
+                let again = self.coordinators.lost_at.is_some() && before == Some(attempt);
+                assert!(before.is_none() || again, "part {} got its name twice", which.1);
                 self.tell(Event::Committed { task: task(which), attempt });
             }
         }
+    }
+
+    fn greet(&mut self, worker: u32, incarnation: u32) {
+        let (worker, incarnation) = (WorkerNo(worker), u64::from(incarnation));
+        self.tell(Event::Joined { worker, incarnation, slots: 1, node: None });
     }
 
     fn beat(&mut self, worker: u32, incarnation: u32) {
@@ -208,7 +297,7 @@ impl World {
         }
         if self.now >= machine.paused_until {
             let number = WorkerNo(worker);
-            self.tell(Event::Joined { worker: number, slots: 1, node: None });
+            self.greet(worker, incarnation);
             let held: Vec<_> = self.machines[worker as usize].held.iter().copied().collect();
             for (reduce, which, attempt) in held {
                 let end =
@@ -285,6 +374,8 @@ impl World {
         match *effect {
             Effect::Start { worker, task, attempt, .. } => {
                 let (reduce, number) = of(task);
+                let finished = reduce && self.parts.contains_key(&number);
+                assert!(!finished, "reduce {number} is done and runs again");
                 let machine = &mut self.machines[worker.0 as usize];
                 let incarnation = machine.incarnation;
                 machine.held.insert((reduce, number, attempt));
@@ -342,6 +433,33 @@ fn in_rough_weather_every_part_is_made_once() {
             World::new(seed, Weather { trouble: 12, stragglers: 20, ..weather() }).run();
         assert!(well, "seed {seed}: the job failed");
         world.check();
+    }
+}
+
+/// Runs a small job whose coordinators are lost at the given steps; tells how many steps there were.
+fn with_lost_coordinators(seed: u64, weather: Weather, lost_at: BTreeSet<u64>) -> u64 {
+    let mut world = World::new(seed, weather);
+    world.coordinators.lost_at = Some(lost_at.clone());
+    let (well, _, world) = world.run();
+    assert!(well, "seed {seed}, coordinators lost at {lost_at:?}: the job failed");
+    world.check();
+    world.coordinators.steps
+}
+
+#[test]
+fn a_coordinator_may_be_lost_at_every_step() {
+    let limits = weather().limits;
+    let calm = Weather { maps: 9, reduces: 3, workers: 3, trouble: 0, stragglers: 0, limits };
+    for weather in [calm, Weather { trouble: 40, stragglers: 8, ..calm }] {
+        for seed in 0..4 {
+            let steps = with_lost_coordinators(seed, weather, BTreeSet::new());
+            assert!(steps > 40, "{steps} steps");
+            for step in 1..=steps {
+                with_lost_coordinators(seed, weather, [step].into());
+                // And its successor soon after.
+                with_lost_coordinators(seed, weather, [step, step + 1 + step % 7].into());
+            }
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
 const STEPS: f64 = 9.0;
 
 /// The sizes of one map's partitions. Cheap to clone.
@@ -28,6 +30,28 @@ impl Sizes {
     }
 }
 
+/// As two letters for each, so that they stay short in text too.
+impl Serialize for Sizes {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let letter = |half: u8| char::from(b'a' + half);
+        let text = self.0.iter().flat_map(|code| [letter(code >> 4), letter(code & 15)]);
+        to.serialize_str(&text.collect::<String>())
+    }
+}
+
+impl<'de> Deserialize<'de> for Sizes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let half = |letter: u8| letter.checked_sub(b'a').filter(|half| *half < 16);
+        let code = |pair: &[u8]| match pair {
+            [high, low] => Some(half(*high)? << 4 | half(*low)?),
+            _ => None,
+        };
+        let codes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(code).collect();
+        codes.map(|codes| Self(codes.into())).ok_or_else(|| D::Error::custom("no sizes"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{prop_assert, proptest};
@@ -37,7 +61,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_size_is_kept_to_a_tenth(bytes in 1_u64..200_000_000) {
-            let kept = Sizes::new(&[bytes]).get(0);
+            let sizes = Sizes::new(&[bytes, 0, bytes / 3]);
+            let text = serde_json::to_string(&sizes).unwrap();
+            prop_assert!(serde_json::from_str::<Sizes>(&text).unwrap() == sizes);
+            let kept = sizes.get(0);
             prop_assert!(kept >= bytes - bytes / 100 - 1 && kept <= bytes + bytes / 10 + 1, "{kept} for {bytes}");
         }
     }

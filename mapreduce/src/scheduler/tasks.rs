@@ -232,6 +232,21 @@ impl Tasks {
         failed
     }
 
+    /// The task runs no more: it is idle if no other attempt runs.
+    pub(crate) fn note_none(&mut self, number: u32) {
+        if self.runners(number) == 0 && self.state(number) == Some(&State::Running) {
+            self.set(number, State::Idle);
+        }
+    }
+
+    /// Tasks whose part has not its name yet, with the attempt that wrote it.
+    pub(crate) fn committing(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.all.iter().enumerate().filter_map(|(number, one)| match one.state {
+            State::Committing { attempt } => Some((number as u32, attempt)),
+            _ => None,
+        })
+    }
+
     /// Outputs on a worker that is lost are lost.
     pub(crate) fn forget_outputs_of(&mut self, gone: WorkerNo) {
         for number in 0..self.all.len() as u32 {

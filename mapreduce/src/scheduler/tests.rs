@@ -24,7 +24,7 @@ pub(super) fn at(seconds: u64) -> Time {
 }
 
 fn joined(worker: WorkerNo, slots: u32) -> Event {
-    Event::Joined { worker, slots, node: None }
+    Event::Joined { worker, incarnation: 1, slots, node: None }
 }
 
 fn done(worker: WorkerNo, task: Task, attempt: u32) -> Event {
@@ -68,7 +68,8 @@ fn nine_of_ten_maps_run_where_their_input_is_when_workers_are_idle_enough() {
     let mut running: Vec<(WorkerNo, Task, u32)> = Vec::new();
     let take = |running: &mut Vec<_>, effects: Vec<Effect>| running.extend(started(&effects));
     for node in 0..8 {
-        let joined = Event::Joined { worker: WorkerNo(node), slots: 2, node: Some(NodeNo(node)) };
+        let (worker, node) = (WorkerNo(node), Some(NodeNo(node)));
+        let joined = Event::Joined { worker, incarnation: 1, slots: 2, node };
         take(&mut running, scheduler.handle(at(0), joined));
     }
     let mut second = 0;

@@ -54,12 +54,14 @@ fn event(words: &[&str]) -> Event {
     match words[0] {
         "joined" => Event::Joined {
             worker: worker(1),
+            incarnation: value(words, "incarnation").map_or(1, |word| u64::from(number(word))),
             slots: value(words, "slots").map_or(1, number),
             node: value(words, "node").map(|node| NodeNo(number(node))),
         },
         "heard" => Event::Heard { worker: worker(1) },
         "lost" => Event::Lost { worker: worker(1) },
         "tick" => Event::Tick,
+        "resumed" => Event::Resumed,
         "committed" => {
             let (task, attempt) = attempt(words[1]);
             Event::Committed { task, attempt }
@@ -138,6 +140,11 @@ fn a_job_without_trouble() {
 #[test]
 fn workers_that_are_lost_or_silent() {
     check(include_str!("transcripts/lost.txt"));
+}
+
+#[test]
+fn another_coordinator_goes_on() {
+    check(include_str!("transcripts/resumed.txt"));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Running a job: the native ones of `plumeria mr run`, and the way that all jobs take to the workers, of a
 //! cluster or of this process.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use mapreduce::{
-    Files, JobSpec, Page, Place, Program, Programs, Rule, Submission, Summary, Upload, Watch,
+    JobSpec, Page, Place, Program, Programs, Rule, Submission, Summary, Upload, Watch,
 };
 use world::World;
 
@@ -163,18 +163,17 @@ async fn on_cluster(
     }
     let access = Remote::new(world, &client, wire::Role::Tool, 0)?.access(world);
     let file_system = FileSystem::open(world, &access, Tie::tool("mr"), false, timeout).await?;
-    let files = file_system.fs.clone();
+    let reach = access.cluster(file_system.fs.clone(), file_system.registry.clone());
     let scratch = Scratch::new(world);
     let mut workers = Vec::new();
     if let Some(count) = crew {
         let programs = submission.programs.clone();
-        let of = (files.clone() as Arc<dyn Files>, &access.peers);
-        workers = mapreduce::crew(world, of, (&scratch.0, count), programs)
+        workers = mapreduce::crew(world, &reach, (&scratch.0, count), programs)
             .await
             .or_fail(Kind::Failed, || "cannot start workers".into())?;
         places = workers.iter().map(|worker| worker.place().clone()).collect();
     }
-    let done = mapreduce::run(world, files, &access.peers, &places, submission, watch).await;
+    let done = mapreduce::run(world, &reach, &places, submission, watch).await;
     drop(workers);
     file_system.close(world, timeout).await?;
     finished(done)

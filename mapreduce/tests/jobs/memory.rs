@@ -18,6 +18,8 @@ struct State {
     paths: BTreeMap<String, InodeNo>,
     content: BTreeMap<InodeNo, Vec<u8>>,
     synced: BTreeMap<InodeNo, bool>,
+    /// Files made and names given, in order.
+    log: Vec<String>,
     next: u64,
 }
 
@@ -53,6 +55,16 @@ impl Memory {
     pub(crate) fn is_synced(&self, path: &str) -> bool {
         let state = self.state.lock();
         state.paths.get(path).and_then(|ino| state.synced.get(ino)).copied().unwrap_or(false)
+    }
+
+    /// Files made and names given, in order.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.state.lock().log.clone()
+    }
+
+    fn is_input(&self, ino: InodeNo) -> bool {
+        let state = self.state.lock();
+        state.paths.iter().any(|(path, known)| *known == ino && path.starts_with("/in/"))
     }
 
     pub(crate) fn below(&self, path: &str) -> Vec<String> {
@@ -128,6 +140,7 @@ impl Files for Memory {
         }
         let ino = state.make(path);
         state.content.insert(ino, Vec::new());
+        state.log.push(format!("create {path}"));
         Ok(ino)
     }
 
@@ -140,6 +153,10 @@ impl Files for Memory {
         Ok(())
     }
 
+    async fn sync(&self, ino: InodeNo) -> Result<(), fs::Error> {
+        self.finish(ino).await
+    }
+
     async fn finish(&self, ino: InodeNo) -> Result<(), fs::Error> {
         self.state.lock().synced.insert(ino, true);
         Ok(())
@@ -149,6 +166,7 @@ impl Files for Memory {
         let mut state = self.state.lock();
         let ino = state.paths.remove(from).ok_or(fs::Error::NotFound)?;
         state.paths.insert(to.to_owned(), ino);
+        state.log.push(format!("rename {from} to {to}"));
         Ok(())
     }
 
@@ -159,7 +177,7 @@ impl Files for Memory {
     }
 }
 
-/// The same files through another client, whose reads can fail or stop.
+/// The same files through another client, whose reads of input can fail or stop.
 pub(crate) struct Through {
     pub(crate) files: std::sync::Arc<Memory>,
     pub(crate) broken: AtomicBool,
@@ -190,10 +208,11 @@ impl Files for Through {
         self.files.list(directory).await
     }
     async fn read(&self, ino: InodeNo, offset: u64, length: u64) -> Result<Vec<Bytes>, fs::Error> {
-        if self.broken.load(Ordering::SeqCst) {
+        if self.broken.load(Ordering::SeqCst) && self.files.is_input(ino) {
             return Err(fs::Error::Late("the test"));
         }
-        if self.reads.fetch_add(1, Ordering::SeqCst) >= self.stop_after {
+        if self.files.is_input(ino) && self.reads.fetch_add(1, Ordering::SeqCst) >= self.stop_after
+        {
             self.gate.acquire().await.map_err(|_| fs::Error::Expired)?.forget();
         }
         self.files.read(ino, offset, length).await
@@ -206,6 +225,9 @@ impl Files for Through {
     }
     async fn write(&self, ino: InodeNo, offset: u64, data: Bytes) -> Result<(), fs::Error> {
         self.files.write(ino, offset, data).await
+    }
+    async fn sync(&self, ino: InodeNo) -> Result<(), fs::Error> {
+        self.files.sync(ino).await
     }
     async fn finish(&self, ino: InodeNo) -> Result<(), fs::Error> {
         self.files.finish(ino).await

@@ -1,0 +1,234 @@
+//! Coordinators that are lost at every point of a job: a standby goes on, the output is the same, and no reduce whose
+//! part has its name runs again.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fs::InodeNo;
+use mapreduce::{Cluster, Error, Files, JobSpec, Line, Place, Stat, Watch, run};
+use tokio::sync::Semaphore;
+use world::World;
+
+use crate::{
+    harness::{self, Counts, Workers, check, submission},
+    memory::{Memory, Through},
+    urn::Urn,
+};
+
+/// The files of a coordinator that dies in its n-th call, before or after that had its effect.
+struct Doomed {
+    files: Arc<Memory>,
+    left: AtomicI64,
+    after: bool,
+    died: Semaphore,
+}
+
+impl Doomed {
+    fn new(files: &Arc<Memory>, calls: i64, after: bool) -> Arc<Self> {
+        let (files, died) = (files.clone(), Semaphore::new(0));
+        Arc::new(Self { files, left: calls.into(), after, died })
+    }
+
+    async fn call<T>(&self, work: impl Future<Output = T> + Send) -> T {
+        let left = self.left.fetch_sub(1, Ordering::SeqCst);
+        if left < 1 || (left == 1 && !self.after) {
+            self.die().await;
+        }
+        let done = work.await;
+        if left == 1 {
+            self.die().await;
+        }
+        done
+    }
+
+    async fn die(&self) {
+        self.died.add_permits(1);
+        std::future::pending().await
+    }
+
+    async fn died(&self) {
+        self.died.acquire().await.unwrap().forget();
+    }
+}
+
+#[async_trait]
+impl Files for Doomed {
+    async fn stat(&self, path: &str) -> Result<Option<Stat>, fs::Error> {
+        self.call(self.files.stat(path)).await
+    }
+    async fn list(&self, directory: InodeNo) -> Result<Vec<Line>, fs::Error> {
+        self.call(self.files.list(directory)).await
+    }
+    async fn read(&self, ino: InodeNo, offset: u64, length: u64) -> Result<Vec<Bytes>, fs::Error> {
+        self.call(self.files.read(ino, offset, length)).await
+    }
+    async fn make_directories(&self, path: &str) -> Result<(), fs::Error> {
+        self.call(self.files.make_directories(path)).await
+    }
+    async fn create(&self, path: &str) -> Result<InodeNo, fs::Error> {
+        self.call(self.files.create(path)).await
+    }
+    async fn write(&self, ino: InodeNo, offset: u64, data: Bytes) -> Result<(), fs::Error> {
+        self.call(self.files.write(ino, offset, data)).await
+    }
+    async fn sync(&self, ino: InodeNo) -> Result<(), fs::Error> {
+        self.call(self.files.sync(ino)).await
+    }
+    async fn finish(&self, ino: InodeNo) -> Result<(), fs::Error> {
+        self.call(self.files.finish(ino)).await
+    }
+    async fn rename(&self, from: &str, to: &str) -> Result<(), fs::Error> {
+        self.call(self.files.rename(from, to)).await
+    }
+    async fn remove(&self, path: &str) -> Result<(), fs::Error> {
+        self.call(self.files.remove(path)).await
+    }
+}
+
+/// The session of the process that submits.
+const CLIENT: u64 = 0;
+
+fn input(files: &Memory) -> Counts {
+    let mut counts = Counts::new();
+    for number in 0..6 {
+        let content = harness::text(number, 3000);
+        harness::count(&mut counts, &content);
+        files.put(&format!("/in/{number}"), &content);
+    }
+    counts
+}
+
+fn spec() -> JobSpec {
+    JobSpec { split_bytes: 6000, ..harness::spec("/out") }
+}
+
+/// Two workers that are standbys when asked, and the election.
+async fn cluster(files: &Arc<Memory>, urn: &Arc<Urn>) -> Workers {
+    let mut workers = Workers::new();
+    for session in 1..=2 {
+        workers.ballots = Some(urn.voter(&workers.world, session));
+        workers.add(files.clone(), 64 << 20).await;
+    }
+    workers
+}
+
+/// Waits until `what` is so.
+async fn until(world: &World, what: impl Fn() -> bool) {
+    let deadline = world.clock.now() + Duration::from_secs(60);
+    while !what() {
+        assert!(world.clock.now() < deadline, "it does not come to it");
+        world.clock.sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether everything is in its place, and nothing else.
+fn is_over(files: &Memory) -> bool {
+    files.get("/out/_SUCCESS").is_some()
+        && files.below("/out").iter().all(|name| name != "_journal")
+}
+
+/// No attempt of a reduce began to write after its part had its name.
+fn check_once(files: &Memory) {
+    let log = files.log();
+    for part in 0..3 {
+        let named = |line: &String| {
+            line.starts_with("rename") && line.ends_with(&format!("/part-{part:05}"))
+        };
+        let named = log.iter().position(named).unwrap();
+        let begun = format!("create /out/_temporary/part-{part:05}-");
+        let again = log[named..].iter().find(|line| line.starts_with(&begun));
+        assert_eq!(again, None, "a finished reduce ran again");
+    }
+}
+
+/// Runs the job with a coordinator that is lost in call `point`; `false` if it had less calls than that.
+async fn survives(point: i64, after: bool) -> bool {
+    let files = Arc::new(Memory::new());
+    let expected = input(&files);
+    let urn = Arc::new(Urn::default());
+    let workers = cluster(&files, &urn).await;
+    let doomed = Doomed::new(&files, point, after);
+    let coordinator = Cluster {
+        files: doomed.clone(),
+        peers: workers.peers.clone(),
+        ballots: Some(urn.voter(&workers.world, CLIENT)),
+    };
+    let (places, watch) = (workers.places(), Watch::default());
+    let done = tokio::select! {
+        biased;
+        // What it began is dropped with it, as with a process.
+        () = doomed.died() => None,
+        done = run(&workers.world, &coordinator, &places, submission(spec()), &watch) => Some(done),
+    };
+    let lost = done.is_none();
+    if let Some(done) = done {
+        done.unwrap();
+    }
+    urn.end(CLIENT);
+    if lost && urn.standing() == 0 && !is_over(&files) {
+        // It had no standby yet, and had begun nothing: nothing is to be seen.
+        let seen = files.below("/out");
+        assert!(seen.iter().all(|name| name.starts_with('_') && name != "_SUCCESS"), "{seen:?}");
+        return true;
+    }
+    until(&workers.world, || is_over(&files)).await;
+    check(&files, "/out", &expected, 3);
+    check_once(&files);
+    until(&workers.world, || urn.standing() == 0).await;
+    lost
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_may_be_lost_in_each_of_its_calls() {
+    // Every second one before its effect; the soak runs both.
+    let both = std::env::var_os("PLUMERIA_CASES").is_some();
+    let mut points = 0;
+    loop {
+        points += 1;
+        let lost = survives(points, points % 2 == 0).await;
+        if both {
+            survives(points, points % 2 != 0).await;
+        }
+        if !lost {
+            break;
+        }
+    }
+    assert!(points > 30, "{points} points");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_was_taken_for_dead_stops_and_leaves_the_job_to_its_successor() {
+    let files = Arc::new(Memory::new());
+    let expected = input(&files);
+    let urn = Arc::new(Urn::default());
+    let mut workers = Workers::new();
+    // Its reads of input wait, so that the job is under way for as long as it takes.
+    let waiting = Arc::new(Through { stop_after: 0, ..Through::new(&files) });
+    workers.ballots = Some(urn.voter(&workers.world, 1));
+    workers.add(waiting.clone(), 64 << 20).await;
+    let coordinator = Cluster {
+        files: files.clone(),
+        peers: workers.peers.clone(),
+        ballots: Some(urn.voter(&workers.world, CLIENT)),
+    };
+    let (places, watch): (Vec<Place>, _) = (workers.places(), Watch::default());
+    let job = run(&workers.world, &coordinator, &places, submission(spec()), &watch);
+    let taken_for_dead = async {
+        until(&workers.world, || waiting.reads.load(Ordering::SeqCst) > 0).await;
+        urn.end(CLIENT);
+    };
+    let (done, ()) = tokio::join!(job, taken_for_dead);
+    let error = done.unwrap_err();
+    assert!(matches!(error, Error::Deposed), "{error}");
+    waiting.gate.add_permits(1000);
+    until(&workers.world, || is_over(&files)).await;
+    check(&files, "/out", &expected, 3);
+}

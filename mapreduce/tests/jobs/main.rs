@@ -1,0 +1,9 @@
+//! Whole jobs with real workers, in this process and over sockets: what they make, also when a worker or the coordinator
+//! is lost.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod failover;
+mod harness;
+mod memory;
+mod urn;
+mod wordcount;
