@@ -17,6 +17,7 @@ demo: build ## mount a cluster, run the main job on it, stop it (KEEP=1 keeps th
 	@./scripts/demo
 
 test: need ## everything that CI runs
+	@./scripts/job-oracles
 	cargo build --release --workspace --all-targets
 	cargo run --release --quiet --package plumeria-xtask -- verify
 	@./scripts/mounted-tests
