@@ -34,7 +34,7 @@ use crate::{
 };
 use drive::Job;
 use machine::Machine;
-pub(crate) use output::abandon;
+pub(crate) use output::{abandon, tidy};
 
 /// A file that is put into the file system for the time of the job.
 #[derive(Clone, Debug)]

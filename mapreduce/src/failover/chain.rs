@@ -15,6 +15,7 @@ const CONTINUED: u64 = 4096;
 /// A machine that was told what the journals say.
 pub(crate) struct Replica {
     files: Arc<dyn Files>,
+    job: u64,
     output: String,
     /// Whose journal is read.
     term: Term,
@@ -26,11 +27,11 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// The replica of a job with this output directory, which has read nothing yet.
-    pub(crate) fn new(files: &Arc<dyn Files>, output: &str) -> Self {
+    pub(crate) fn new(files: &Arc<dyn Files>, job: u64, output: &str) -> Self {
         let term = Term::default();
         let tail = Tail::new(String::new());
         let (files, output) = (files.clone(), output.to_owned());
-        Self { files, output, term, tail, machine: None, entries: 0 }
+        Self { files, job, output, term, tail, machine: None, entries: 0 }
     }
 
     /// Where it is: whose journal, and how many bytes of it it has.
@@ -94,6 +95,10 @@ impl Replica {
         for entry in self.tail.take(self.files.as_ref(), length).await? {
             self.entries += 1;
             match (entry, &mut self.machine) {
+                // Its output was removed, and another has taken the place.
+                (Entry::Begin(begin), _) if begin.job != self.job => {
+                    return Err(Error::NoJob(format!("{:016x}", self.job)));
+                }
                 (Entry::Begin(begin), none @ None) => {
                     let spec = JobSpec::decode(&begin.spec)?;
                     let machine = Machine::new(&spec, &begin.splits, &begin.workers);
@@ -215,7 +220,7 @@ mod tests {
         let place = Place::new();
         let mut machine = place.machine();
         let mut first = place.journal(1, &place.first()).await;
-        let mut replica = Replica::new(&place.files, &place.output);
+        let mut replica = Replica::new(&place.files, 7, &place.output);
         for slots in 1..4 {
             place.tell(&mut machine, &mut first, slots).await;
             replica.follow(Term(1), first.durable()).await.unwrap();
@@ -230,7 +235,7 @@ mod tests {
         let mut second = place.journal(5, &continued).await;
         place.tell(&mut machine, &mut second, 4).await;
         replica.follow(Term(5), second.durable()).await.unwrap();
-        let mut late = Replica::new(&place.files, &place.output);
+        let mut late = Replica::new(&place.files, 7, &place.output);
         assert_eq!(late.catch_up(Term(6)).await.unwrap(), Some(()));
         assert_eq!(late.position(), (Term(5), second.durable()));
         for replica in [replica, late] {
@@ -246,16 +251,25 @@ mod tests {
         let event = Event::Joined { worker: WorkerNo(0), incarnation: 1, slots: 1, node: None };
         journal.append(&Entry::Told { at: 1, event, counters: None, digest: 12345 }).unwrap();
         journal.commit().await.unwrap();
-        let mut replica = Replica::new(&place.files, &place.output);
+        let mut replica = Replica::new(&place.files, 7, &place.output);
         let error = replica.catch_up(Term(2)).await.unwrap_err();
         assert!(matches!(error, Error::Diverged { entry: 2, .. }), "{error}");
         assert!(error.to_string().contains("Joined"), "{error}");
     }
 
     #[tokio::test]
+    async fn the_journal_of_another_job_in_the_same_place_is_left_alone() {
+        let place = Place::new();
+        place.journal(1, &place.first()).await;
+        let mut replica = Replica::new(&place.files, 8, &place.output);
+        let error = replica.catch_up(Term(2)).await.unwrap_err();
+        assert!(matches!(error, Error::NoJob(_)), "{error}");
+    }
+
+    #[tokio::test]
     async fn without_a_journal_there_is_nothing_to_go_on_with() {
         let place = Place::new();
-        let mut replica = Replica::new(&place.files, &place.output);
+        let mut replica = Replica::new(&place.files, 7, &place.output);
         assert_eq!(replica.catch_up(Term(2)).await.unwrap(), None);
         assert!(replica.position_and_machine().is_none());
     }

@@ -95,8 +95,7 @@ impl Standbys {
             let next = (term, wanted.length).max(*known);
             std::mem::replace(known, next) != next
         });
-        let followed = following.followed.lock().clone();
-        followed
+        following.followed.lock().clone()
     }
 
     /// The job is over, or its coordinator has enough standbys without this one.
@@ -157,7 +156,7 @@ impl Standby {
     }
 
     async fn stand(&mut self, candidacy: Box<dyn Candidacy>) {
-        let mut replica = Replica::new(&self.cluster.files, &self.output);
+        let mut replica = Replica::new(&self.cluster.files, self.job, &self.output);
         match self.wait(candidacy.as_ref(), &mut replica).await {
             Found::Over => candidacy.resign().await,
             Found::Leads => self.lead(candidacy, replica).await,
@@ -218,6 +217,7 @@ impl Standby {
                 Ok(Some(())) => break,
                 Ok(None) => {
                     tracing::debug!(job = self.job, "the job is over: nothing to lead");
+                    job::tidy(&self.cluster, &self.output).await;
                     return candidacy.resign().await;
                 }
                 Err(error @ (Error::Diverged { .. } | Error::Journal(_))) => {
@@ -225,12 +225,16 @@ impl Standby {
                     job::abandon(&self.cluster, &self.output).await;
                     return candidacy.resign().await;
                 }
+                Err(error @ Error::NoJob(_)) => {
+                    tracing::warn!(%error, output = self.output, "another job writes there");
+                    return candidacy.resign().await;
+                }
                 // The files of the lost coordinator are given back when its session was recovered.
                 Err(error) if tries < TRIES => {
                     tracing::warn!(%error, job = self.job, "its journal cannot be read yet");
                     tries += 1;
                     self.world.clock.sleep(BACK_OFF).await;
-                    replica = Replica::new(&self.cluster.files, &self.output);
+                    replica = Replica::new(&self.cluster.files, self.job, &self.output);
                 }
                 Err(error) => {
                     tracing::error!(%error, job = self.job, "its coordinator is not replaced");

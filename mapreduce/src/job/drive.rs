@@ -369,7 +369,7 @@ impl Job {
                 let changed = async {
                     // The job is over: the next send ends this.
                     let _ = match is_standby {
-                        true => standbys.changed().await.map(|()| ()),
+                        true => standbys.changed().await,
                         false => standbys
                             .wait_for(|(chosen, _)| chosen.contains(&worker))
                             .await

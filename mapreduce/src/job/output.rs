@@ -104,6 +104,26 @@ pub(super) async fn discard(files: &dyn Files, output: &str) -> bool {
     }
 }
 
+/// A coordinator was lost while it removed its journal, which is the last thing that it does: this ends it. What another
+/// job may have there by now stays.
+pub(crate) async fn tidy(cluster: &Cluster, output: &str) {
+    let files = cluster.files.as_ref();
+    let tidied = async {
+        let Some(stat) = files.stat(output).await? else { return Ok(()) };
+        let names: Vec<_> = files.list(stat.ino).await?.into_iter().map(|line| line.name).collect();
+        if names.iter().any(|name| name == "_SUCCESS") {
+            remove(files, &journal::directory(output)).await
+        } else if names.iter().all(|name| name == "_journal") {
+            remove(files, output).await
+        } else {
+            Ok(())
+        }
+    };
+    if let Err(error) = tidied.await {
+        tracing::warn!(output, %error, "the journal of a job that is over stays behind");
+    }
+}
+
 /// Removes the output of a job that nobody can go on with.
 pub(crate) async fn abandon(cluster: &Cluster, output: &str) {
     discard(cluster.files.as_ref(), output).await;

@@ -437,9 +437,9 @@ fn in_rough_weather_every_part_is_made_once() {
 }
 
 /// Runs a small job whose coordinators are lost at the given steps; tells how many steps there were.
-fn with_lost_coordinators(seed: u64, weather: Weather, lost_at: BTreeSet<u64>) -> u64 {
+fn with_lost_coordinators(seed: u64, weather: Weather, lost_at: &[u64]) -> u64 {
     let mut world = World::new(seed, weather);
-    world.coordinators.lost_at = Some(lost_at.clone());
+    world.coordinators.lost_at = Some(lost_at.iter().copied().collect());
     let (well, _, world) = world.run();
     assert!(well, "seed {seed}, coordinators lost at {lost_at:?}: the job failed");
     world.check();
@@ -452,12 +452,12 @@ fn a_coordinator_may_be_lost_at_every_step() {
     let calm = Weather { maps: 9, reduces: 3, workers: 3, trouble: 0, stragglers: 0, limits };
     for weather in [calm, Weather { trouble: 40, stragglers: 8, ..calm }] {
         for seed in 0..4 {
-            let steps = with_lost_coordinators(seed, weather, BTreeSet::new());
+            let steps = with_lost_coordinators(seed, weather, &[]);
             assert!(steps > 40, "{steps} steps");
             for step in 1..=steps {
-                with_lost_coordinators(seed, weather, [step].into());
+                with_lost_coordinators(seed, weather, &[step]);
                 // And its successor soon after.
-                with_lost_coordinators(seed, weather, [step, step + 1 + step % 7].into());
+                with_lost_coordinators(seed, weather, &[step, step + 1 + step % 7]);
             }
         }
     }

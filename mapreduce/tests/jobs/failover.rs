@@ -51,7 +51,7 @@ impl Doomed {
 
     async fn die(&self) {
         self.died.add_permits(1);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn died(&self) {
@@ -89,6 +89,10 @@ impl Files for Doomed {
         self.call(self.files.rename(from, to)).await
     }
     async fn remove(&self, path: &str) -> Result<(), fs::Error> {
+        // One by one, as a file system does it.
+        for name in self.files.below(path).into_iter().rev() {
+            self.call(self.files.remove(&format!("{path}/{name}"))).await?;
+        }
         self.call(self.files.remove(path)).await
     }
 }
