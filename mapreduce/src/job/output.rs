@@ -124,7 +124,13 @@ pub(crate) async fn tidy(cluster: &Cluster, output: &str) {
     }
 }
 
-/// Removes the output of a job that nobody can go on with.
+/// Removes the output of a job that nobody can go on with. One that has its `_SUCCESS` is whole, whatever is left of its
+/// journals, and stays.
 pub(crate) async fn abandon(cluster: &Cluster, output: &str) {
-    discard(cluster.files.as_ref(), output).await;
+    match cluster.files.stat(&format!("{output}/_SUCCESS")).await {
+        Ok(None) => {
+            discard(cluster.files.as_ref(), output).await;
+        }
+        _ => tidy(cluster, output).await,
+    }
 }
