@@ -44,10 +44,12 @@ pub trait Files: Send + Sync {
     async fn sync(&self, ino: InodeNo) -> Result<(), fs::Error>;
     /// Makes a file that was created durable, and closes it.
     async fn finish(&self, ino: InodeNo) -> Result<(), fs::Error>;
-    /// Moves a file over whatever has the new name.
+    /// Moves a file over whatever has the new name, or a directory with all that is in it to a name that is free.
     async fn rename(&self, from: &str, to: &str) -> Result<(), fs::Error>;
     /// Removes a path with all that is below it.
     async fn remove(&self, path: &str) -> Result<(), fs::Error>;
+    /// Makes all durable that was done to names before the call.
+    async fn settle(&self) -> Result<(), fs::Error>;
 }
 
 #[async_trait]
@@ -131,5 +133,9 @@ impl Files for Fs {
 
     async fn remove(&self, path: &str) -> Result<(), fs::Error> {
         path::remove_all(self, path).await
+    }
+
+    async fn settle(&self) -> Result<(), fs::Error> {
+        self.fsyncdir(InodeNo::ROOT).await
     }
 }

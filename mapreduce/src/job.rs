@@ -7,7 +7,7 @@
 mod attempt;
 mod drive;
 pub(crate) mod machine;
-mod output;
+pub(crate) mod output;
 mod show;
 
 use std::{sync::Arc, time::Duration};
@@ -21,7 +21,7 @@ use crate::{
     counters::Counters,
     error::Error,
     failover::{
-        ballots::{Ballots, Candidacy, Term},
+        ballots::{Ballots, Term},
         journal::{Begin, Entry, Journal},
     },
     files::Files,
@@ -34,7 +34,6 @@ use crate::{
 };
 use drive::Job;
 use machine::Machine;
-pub(crate) use output::{abandon, tidy};
 
 /// A file that is put into the file system for the time of the job.
 #[derive(Clone, Debug)]
@@ -129,12 +128,14 @@ pub async fn run(
         Some(ballots) => Some(ballots.stand(id, &format!("job {}", spec.name)).await?),
         None => None,
     };
-    let begun = begin(world, cluster, (id, spec, splits), (workers, uploads), candidacy.as_deref());
-    let done = match begun.await {
-        Ok(mut job) => {
-            job.since = began;
-            lead(job, watch, Vec::new()).await
-        }
+    let term = candidacy.as_ref().map(|candidacy| candidacy.term()).unwrap_or_default();
+    let places = workers.iter().map(|place| place.0.clone()).collect();
+    let begin = Begin::new(id, spec.encode(), splits, places);
+    let machine = Machine::new(&spec, &begin.splits, &begin.workers);
+    let mut job = Job::new(world, cluster, (spec, begin), machine, term);
+    job.since = began;
+    let done = match begin_output(&mut job, uploads).await {
+        Ok(()) => lead(job, watch, Ok(Vec::new())).await,
         Err(error) => Err(error),
     };
     if let Some(candidacy) = candidacy {
@@ -153,59 +154,66 @@ pub(crate) async fn resume(
     let spec = JobSpec::decode(&begin.spec)?;
     let first = Entry::Continued { after, length };
     let journal = Journal::create(&cluster.files, &spec.output, term, &first).await?;
-    let job = Job::new(world, cluster, (spec, begin), machine, Some(journal));
-    lead(job, &Watch::default(), vec![Event::Resumed]).await
+    let mut job = Job::new(world, cluster, (spec, begin), machine, term);
+    job.journal = Some(journal);
+    let first = job.hire().await.map(|()| vec![Event::Resumed]);
+    lead(job, &Watch::default(), first).await
 }
 
-/// Makes the output directory and the journal of a new job.
-async fn begin(
-    world: &World,
-    cluster: &Cluster,
-    (id, spec, splits): (u64, JobSpec, Vec<Split>),
-    (workers, uploads): (&[Place], Vec<Upload>),
-    candidacy: Option<&dyn Candidacy>,
-) -> Result<Job, Error> {
-    let workers = workers.iter().map(|place| place.0.clone()).collect();
-    let begin = Begin::new(id, spec.encode(), splits, workers);
-    output::prepare(cluster.files.as_ref(), &spec.output, uploads).await?;
-    let journal = match candidacy {
-        None => None,
-        Some(candidacy) => {
-            let first = Entry::Begin(Box::new(begin.clone()));
-            let made =
-                Journal::create(&cluster.files, &spec.output, candidacy.term(), &first).await;
-            match made {
-                Ok(journal) => Some(journal),
-                Err(error) => {
-                    output::discard(cluster.files.as_ref(), &spec.output).await;
-                    return Err(error);
-                }
-            }
+/// Has a standby stand by, then makes the output directory and the journal of a new job: nothing is seen of a job
+/// that nobody would go on with.
+async fn begin_output(job: &mut Job, uploads: Vec<Upload>) -> Result<(), Error> {
+    let (files, output) = (job.cluster.files.clone(), job.spec.output.clone());
+    let aside = output::aside(&output, job.id);
+    let begun = async {
+        job.hire().await?;
+        output::prepare(files.as_ref(), &aside, uploads).await?;
+        if job.is_journalled() {
+            let first = job.first_entry();
+            let journal = Journal::create(&files, &aside, job.term, &first).await?;
+            job.journal = Some(journal.moved_to(&output));
         }
+        output::place(files.as_ref(), &aside, &output).await
     };
-    let machine = Machine::new(&spec, &begin.splits, &begin.workers);
-    Ok(Job::new(world, cluster, (spec, begin), machine, journal))
+    let begun = begun.await;
+    if begun.is_err() {
+        job.stop();
+        match output::forget(files.as_ref(), &output, job.id).await {
+            Ok(()) => job.end().await,
+            // A standby removes it.
+            Err(error) => tracing::warn!(%error, aside, "what was prepared for a job is left"),
+        }
+    }
+    begun
 }
 
-/// Drives a job to its end.
-async fn lead(mut job: Job, watch: &Watch, first: Vec<Event>) -> Result<Summary, Error> {
-    let driven = job.drive(watch, first).await;
-    let finished = match driven {
-        Ok(()) => job.finish(watch).await,
-        Err(error) => Err(error),
+/// Drives a job to its end, from its `first` events, if it came so far.
+async fn lead(
+    mut job: Job,
+    watch: &Watch,
+    first: Result<Vec<Event>, Error>,
+) -> Result<Summary, Error> {
+    let led = async {
+        job.drive(watch, first?).await?;
+        job.finish(watch).await
     };
+    let finished = led.await;
     let last = if finished.is_ok() { Phase::Done } else { Phase::Failed };
     job.show(last, watch);
     job.stop();
+    let (files, output) = (job.cluster.files.as_ref(), &job.spec.output);
     let removed = match &finished {
-        Ok(_) => true,
+        Ok(_) => output::tidy(files, output, job.id).await,
         // All that is there is another coordinator's business.
         Err(Error::Deposed) => return finished,
         // So that the job can be submitted again; the directory was ours from the start.
-        Err(_) => output::discard(job.cluster.files.as_ref(), &job.spec.output).await,
+        Err(_) => output::discard(files, output, job.id).await,
     };
-    // One that can remove nothing has lost its session, and may be replaced.
-    if removed || job.journal.is_none() {
+    if let Err(error) = &removed {
+        tracing::warn!(%error, "something of a job that is over stays behind");
+    }
+    // One that can remove nothing has lost its session, and is replaced by a standby, which can.
+    if removed.is_ok() || !job.is_journalled() {
         job.end().await;
     }
     if let Some(journal) = job.journal.take() {

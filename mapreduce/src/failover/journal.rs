@@ -106,7 +106,7 @@ pub(crate) struct Journal {
     files: Arc<dyn Files>,
     path: String,
     ino: InodeNo,
-    pub(crate) term: Term,
+    term: Term,
     /// Entries that are not in the file yet.
     waiting: Vec<u8>,
     /// Bytes that are in the file, and durable.
@@ -130,6 +130,12 @@ impl Journal {
         journal.append(first)?;
         journal.commit().await?;
         Ok(journal)
+    }
+
+    /// The directory that it is in is called `output` now.
+    pub(crate) fn moved_to(mut self, output: &str) -> Self {
+        self.path = path(output, self.term);
+        self
     }
 
     /// Adds an entry to those that are committed next.

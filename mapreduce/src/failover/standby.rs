@@ -15,7 +15,7 @@ use world::{Task, World};
 use super::{ballots::Candidacy, ballots::Term, chain::Replica};
 use crate::{
     error::Error,
-    job::{self, Cluster},
+    job::{self, Cluster, output},
     proto,
 };
 
@@ -157,6 +157,7 @@ impl Standby {
 
     async fn stand(&mut self, candidacy: Box<dyn Candidacy>) {
         let mut replica = Replica::new(&self.cluster.files, self.job, &self.output);
+        self.follow(&mut replica).await;
         match self.wait(candidacy.as_ref(), &mut replica).await {
             Found::Over => candidacy.resign().await,
             Found::Leads => self.lead(candidacy, replica).await,
@@ -192,12 +193,18 @@ impl Standby {
         }
     }
 
-    async fn follow(&self, replica: &mut Replica) {
-        let (term, length) = *self.wanted.borrow();
-        let done = replica.follow(term, length).await;
-        let (term, length) = replica.position();
+    async fn follow(&mut self, replica: &mut Replica) {
+        let (term, length) = *self.wanted.borrow_and_update();
+        // Before there is a journal, it is enough to stand for election.
+        let (at, done) = match length {
+            0 => ((term, 0), Ok(())),
+            _ => {
+                let done = replica.follow(term, length).await;
+                (replica.position(), done)
+            }
+        };
         let mut followed = self.followed.lock();
-        (followed.term, followed.length) = (term, length);
+        (followed.term, followed.length) = at;
         match done {
             Ok(()) => {}
             // The coordinator stops the job when it hears of it.
@@ -211,28 +218,13 @@ impl Standby {
     /// Goes on in place of the coordinator that was lost.
     async fn lead(&self, candidacy: Box<dyn Candidacy>, mut replica: Replica) {
         let term = candidacy.term();
-        let mut tries = 0;
-        loop {
-            match replica.catch_up(term).await {
-                Ok(Some(())) => break,
-                Ok(None) => {
-                    tracing::debug!(job = self.job, "the job is over: nothing to lead");
-                    job::tidy(&self.cluster, &self.output).await;
-                    return candidacy.resign().await;
-                }
-                Err(error @ (Error::Diverged { .. } | Error::Journal(_))) => {
-                    tracing::error!(%error, job = self.job, output = self.output, "the job stops");
-                    job::abandon(&self.cluster, &self.output).await;
-                    return candidacy.resign().await;
-                }
-                Err(error @ Error::NoJob(_)) => {
-                    tracing::warn!(%error, output = self.output, "another job writes there");
-                    return candidacy.resign().await;
-                }
+        for tries in 1.. {
+            match self.catch_up(&mut replica, term).await {
+                Ok(true) => break,
+                Ok(false) => return candidacy.resign().await,
                 // The files of the lost coordinator are given back when its session was recovered.
-                Err(error) if tries < TRIES => {
+                Err(error) if tries <= TRIES => {
                     tracing::warn!(%error, job = self.job, "its journal cannot be read yet");
-                    tries += 1;
                     self.world.clock.sleep(BACK_OFF).await;
                     replica = Replica::new(&self.cluster.files, self.job, &self.output);
                 }
@@ -257,5 +249,29 @@ impl Standby {
             Err(error) => tracing::error!(%error, job = self.job, "it failed"),
         }
         candidacy.resign().await;
+    }
+
+    /// Reads what is left of the journal; `false` if there is nothing to lead: what the lost coordinator could not remove
+    /// is removed then.
+    async fn catch_up(&self, replica: &mut Replica, term: Term) -> Result<bool, Error> {
+        let (files, output, job) = (self.cluster.files.as_ref(), &self.output, self.job);
+        match replica.catch_up(term).await {
+            Ok(Some(())) => return Ok(true),
+            Ok(None) => {
+                tracing::debug!(job, "the job is over: nothing to lead");
+                output::tidy(files, output, job).await?;
+            }
+            Err(error @ (Error::Diverged { .. } | Error::Journal(_))) => {
+                tracing::error!(%error, job, output, "the job stops");
+                output::discard(files, output, job).await?;
+            }
+            Err(error @ Error::NoJob(_)) => {
+                tracing::warn!(%error, output, "another job writes there");
+                let failed = |error| Error::files(format!("tidying up beside {output}"), error);
+                output::forget(files, output, job).await.map_err(failed)?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(false)
     }
 }

@@ -29,7 +29,7 @@ impl Ask {
         skip: Vec<u64>,
     ) -> Self {
         let temporary = super::output::temporary(&job.spec, Task::Map(map), attempt);
-        let (job, spec, term) = (job.id, job.encoded.clone(), job.term().0);
+        let (job, spec, term) = (job.id, job.encoded.clone(), job.term.0);
         Self::Map(MapRequest { job, map, attempt, spec, pieces, temporary, skip, term })
     }
 
@@ -40,7 +40,7 @@ impl Ask {
         };
         let sources = job.machine.scheduler.sources(reduce).into_iter().map(source).collect();
         let temporary = super::output::temporary(&job.spec, Task::Reduce(reduce), attempt);
-        let (job, spec, term) = (job.id, job.encoded.clone(), job.term().0);
+        let (job, spec, term) = (job.id, job.encoded.clone(), job.term.0);
         Self::Reduce(ReduceRequest { job, reduce, attempt, sources, temporary, spec, term })
     }
 

@@ -73,6 +73,8 @@ impl Drop for Tasks {
 /// A job under way.
 pub(super) struct Job {
     pub(super) machine: Machine,
+    /// Of the coordinator; 0: the job ends with this process.
+    pub(super) term: Term,
     pub(super) journal: Option<Journal>,
     pub(super) world: World,
     pub(super) cluster: Cluster,
@@ -138,13 +140,14 @@ impl Job {
         cluster: &Cluster,
         (spec, begin): (JobSpec, Begin),
         machine: Machine,
-        journal: Option<Journal>,
+        term: Term,
     ) -> Self {
         let (news, inbox) = mpsc::channel(NEWS);
         let base = machine.at();
         Self {
             machine,
-            journal,
+            term,
+            journal: None,
             world: world.clone(),
             cluster: cluster.clone(),
             workers: begin.workers.into_iter().map(Place).collect(),
@@ -165,16 +168,28 @@ impl Job {
         self.base + self.world.clock.now().since(self.since)
     }
 
-    pub(super) fn term(&self) -> Term {
-        self.journal.as_ref().map(|journal| journal.term).unwrap_or_default()
+    /// Whether a standby can go on with it.
+    pub(super) fn is_journalled(&self) -> bool {
+        self.term != Term::default()
+    }
+
+    /// What the job is.
+    pub(super) fn first_entry(&self) -> Entry {
+        let workers = self.workers.iter().map(|place| place.0.clone()).collect();
+        let begin = Begin::new(self.id, self.encoded.clone(), self.splits.clone(), workers);
+        Entry::Begin(Box::new(begin))
+    }
+
+    /// Asks the workers who they are, and has one or two of them stand by.
+    pub(super) async fn hire(&mut self) -> Result<(), Error> {
+        for number in 0..self.workers.len() as u32 {
+            self.watch(WorkerNo(number));
+        }
+        self.await_first_standby().await
     }
 
     pub(super) async fn drive(&mut self, watch: &Watch, first: Vec<Event>) -> Result<(), Error> {
         self.state.maps_began = self.now();
-        for number in 0..self.workers.len() as u32 {
-            self.watch(WorkerNo(number));
-        }
-        self.await_first_standby().await?;
         let mut events: Vec<_> = first.into_iter().map(|event| (event, None)).collect();
         let mut tick = self.world.clock.now() + TICK;
         loop {
@@ -248,7 +263,7 @@ impl Job {
             }
             News::Event(event, counters) => events.push((event, counters)),
             News::Pinged(worker, mut reply) => {
-                if reply.term > self.term().0 {
+                if reply.term > self.term.0 {
                     return Err(Error::Deposed);
                 }
                 if reply.killed {
@@ -328,7 +343,7 @@ impl Job {
     /// Keeps asking a worker whether it lives, and gives it what others may want to know of the job.
     fn watch(&mut self, worker: WorkerNo) {
         let (world, news, job, term) =
-            (self.world.clone(), self.news.clone(), self.id, self.term().0);
+            (self.world.clone(), self.news.clone(), self.id, self.term.0);
         let (view, mut standbys) = (self.state.view.subscribe(), self.state.standbys.subscribe());
         let output = self.spec.output.clone();
         let service = self.service(worker);
@@ -416,7 +431,7 @@ impl Job {
     }
 
     fn cancel(&mut self, worker: WorkerNo, task: Task, attempt: u32) {
-        let request = attempt::cancel((self.id, self.term().0), task, attempt);
+        let request = attempt::cancel((self.id, self.term.0), task, attempt);
         let service = self.service(worker);
         self.spawn("job-cancel", async move {
             if let Ok(service) = service
@@ -448,9 +463,9 @@ impl Job {
         });
     }
 
-    /// Nothing is begun before there is a standby, or it was waited for in vain.
+    /// Waits until there is a standby, for a while.
     async fn await_first_standby(&mut self) -> Result<(), Error> {
-        if self.journal.is_none() {
+        if !self.is_journalled() {
             return Ok(());
         }
         let durable = self.journal.as_ref().map_or(0, Journal::durable);
@@ -484,7 +499,7 @@ impl Job {
 
     /// Has enough workers follow the journal, as long as they are heard of.
     fn choose_standbys(&mut self) {
-        if self.journal.is_none() {
+        if !self.is_journalled() {
             return;
         }
         let scheduler = &self.machine.scheduler;
@@ -515,7 +530,7 @@ impl Job {
                 reason: followed.diverged,
             });
         }
-        if followed.term == self.term().0 {
+        if followed.term == self.term.0 {
             self.state.followed.insert(worker, followed.length);
         }
         Ok(())
@@ -570,8 +585,7 @@ impl Job {
     pub(super) async fn end(&mut self) {
         let view = self.state.view.borrow().as_ref().clone();
         for place in &self.workers {
-            let request =
-                proto::EndRequest { job: self.id, view: view.clone(), term: self.term().0 };
+            let request = proto::EndRequest { job: self.id, view: view.clone(), term: self.term.0 };
             if let Ok(service) = self.cluster.peers.get(place)
                 && let Err(error) = service.end(request).await
             {

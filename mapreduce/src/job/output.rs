@@ -1,12 +1,15 @@
-//! The output directory of a job: what is in it while the job runs, and how it is left. When that is done is not
+//! The output directory of a job: what is in it while the job runs, and how it comes and goes. When that is done is not
 //! known here.
 //!
-//! While the job runs there are `_temporary` with what attempts write, and `_journal`; readers see neither, for the names
-//! of hidden files begin so. The journal goes last: as long as it is there, a lost coordinator can be replaced.
+//! It is prepared under another name, hidden and with the job's number in it, gets its own name in one step, and loses it in
+//! one step if the job fails: there is never half of it, and a successor of a lost coordinator knows whose it is. While
+//! the job runs there are `_temporary` with what attempts write, and `_journal`; readers see neither, for the names
+//! of hidden files begin so. The journal goes last, and for good before anybody hears that the job is over: as long
+//! as it is there, a lost coordinator can be replaced.
 
 use bytes::Bytes;
 
-use super::{Cluster, Upload};
+use super::Upload;
 use crate::{error::Error, failover::journal, files::Files, scheduler::Task, spec::JobSpec};
 
 /// Where attempts write before their output has its name.
@@ -33,23 +36,36 @@ fn number(task: Task) -> u32 {
     }
 }
 
-/// Makes the output directory and what the tasks need in it.
+/// Where the output of a job is before it has its name, and when it has lost it.
+pub(super) fn aside(output: &str, job: u64) -> String {
+    let (parent, _) = output.trim_end_matches('/').rsplit_once('/').unwrap_or_default();
+    format!("{parent}/_job-{job:016x}")
+}
+
+/// Makes, under another name, the output directory and what the tasks need in it.
 pub(super) async fn prepare(
     files: &dyn Files,
-    output: &str,
+    aside: &str,
     uploads: Vec<Upload>,
 ) -> Result<(), Error> {
-    let failed = |error| Error::files(format!("making the output {output}"), error);
-    files.make_directories(&format!("{output}/{TEMPORARY}/files")).await.map_err(failed)?;
-    let mut given = Ok(());
+    let failed = |error| Error::files(format!("preparing the output in {aside}"), error);
+    files.make_directories(&format!("{aside}/{TEMPORARY}/files")).await.map_err(failed)?;
     for Upload { name, bytes } in uploads {
-        given = upload(files, &upload_path(output, &name), bytes).await.map_err(failed);
-        if given.is_err() {
-            discard(files, output).await;
-            break;
-        }
+        upload(files, &upload_path(aside, &name), bytes).await.map_err(failed)?;
     }
-    given
+    Ok(())
+}
+
+/// Gives the output directory its name.
+pub(super) async fn place(files: &dyn Files, aside: &str, output: &str) -> Result<(), Error> {
+    let failed = |error| Error::files(format!("making the output {output}"), error);
+    if files.stat(output).await.map_err(failed)?.is_some() {
+        return Err(Error::OutputExists(output.to_owned()));
+    }
+    match files.rename(aside, output).await {
+        Err(fs::Error::NotEmpty) => Err(Error::OutputExists(output.to_owned())),
+        renamed => renamed.map_err(failed),
+    }
 }
 
 async fn upload(files: &dyn Files, path: &str, bytes: Bytes) -> Result<(), fs::Error> {
@@ -72,8 +88,7 @@ pub(super) async fn succeed(files: &dyn Files, output: &str) -> Result<(), Error
     let failed = |error| Error::files(format!("finishing the output {output}"), error);
     remove(files, &format!("{output}/{TEMPORARY}")).await.map_err(failed)?;
     let ino = files.create(&format!("{output}/_SUCCESS")).await.map_err(failed)?;
-    files.finish(ino).await.map_err(failed)?;
-    remove(files, &journal::directory(output)).await.map_err(failed)
+    files.finish(ino).await.map_err(failed)
 }
 
 async fn remove(files: &dyn Files, path: &str) -> Result<(), fs::Error> {
@@ -83,54 +98,37 @@ async fn remove(files: &dyn Files, path: &str) -> Result<(), fs::Error> {
     }
 }
 
-/// Removes the output of a job that failed, the journal last; tells whether that worked. May be repeated.
-pub(super) async fn discard(files: &dyn Files, output: &str) -> bool {
-    let removed = async {
-        let Some(stat) = files.stat(output).await? else { return Ok(()) };
-        for line in files.list(stat.ino).await? {
-            let path = format!("{output}/{}", String::from_utf8_lossy(&line.name));
-            if path != journal::directory(output) {
-                remove(files, &path).await?;
-            }
-        }
-        remove(files, output).await
-    };
-    match removed.await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(output, %error, "the output of a failed job stays behind");
-            false
-        }
-    }
-}
-
-/// A coordinator was lost while it removed its journal, which is the last thing that it does: this ends it. What another
-/// job may have there by now stays.
-pub(crate) async fn tidy(cluster: &Cluster, output: &str) {
-    let files = cluster.files.as_ref();
+/// Removes, for good, what nobody needs of a job that is over: its journal if its output is whole, and what of its
+/// output has no name. May be repeated.
+pub(crate) async fn tidy(files: &dyn Files, output: &str, job: u64) -> Result<(), Error> {
     let tidied = async {
-        let Some(stat) = files.stat(output).await? else { return Ok(()) };
-        let names: Vec<_> = files.list(stat.ino).await?.into_iter().map(|line| line.name).collect();
-        if names.iter().any(|name| name == "_SUCCESS") {
-            remove(files, &journal::directory(output)).await
-        } else if names.iter().all(|name| name == "_journal") {
-            remove(files, output).await
-        } else {
-            Ok(())
+        if files.stat(&format!("{output}/_SUCCESS")).await?.is_some() {
+            remove(files, &journal::directory(output)).await?;
         }
+        forget(files, output, job).await
     };
-    if let Err(error) = tidied.await {
-        tracing::warn!(output, %error, "the journal of a job that is over stays behind");
-    }
+    tidied.await.map_err(|error| Error::files(format!("tidying up the output {output}"), error))
 }
 
-/// Removes the output of a job that nobody can go on with. One that has its `_SUCCESS` is whole, whatever is left of its
-/// journals, and stays.
-pub(crate) async fn abandon(cluster: &Cluster, output: &str) {
-    match cluster.files.stat(&format!("{output}/_SUCCESS")).await {
-        Ok(None) => {
-            discard(cluster.files.as_ref(), output).await;
+/// Removes, for good, what of the output of a job has no name.
+pub(crate) async fn forget(files: &dyn Files, output: &str, job: u64) -> Result<(), fs::Error> {
+    remove(files, &aside(output, job)).await?;
+    files.settle().await
+}
+
+/// Removes, for good, the output of a job that failed or that nobody can go on with. One that has its `_SUCCESS` is
+/// whole, whatever is left of its journals, and stays. May be repeated.
+pub(crate) async fn discard(files: &dyn Files, output: &str, job: u64) -> Result<(), Error> {
+    let moved = async {
+        if files.stat(&format!("{output}/_SUCCESS")).await?.is_some() {
+            return Ok(());
         }
-        _ => tidy(cluster, output).await,
-    }
+        match files.rename(output, &aside(output, job)).await {
+            Err(fs::Error::NotFound) => Ok(()),
+            renamed => renamed,
+        }
+    };
+    let failed = |error| Error::files(format!("removing the output {output}"), error);
+    moved.await.map_err(failed)?;
+    tidy(files, output, job).await
 }

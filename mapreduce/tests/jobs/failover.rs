@@ -2,10 +2,11 @@
 //! part has its name runs again.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fs::InodeNo;
 use mapreduce::{Cluster, Error, Files, JobSpec, Line, Place, Stat, Watch, run};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use world::World;
 
@@ -23,18 +25,79 @@ use crate::{
     urn::Urn,
 };
 
-/// The files of a coordinator that dies in its n-th call, before or after that had its effect.
+/// The files of a coordinator that dies in its n-th call, before or after that had its effect. What it wrote, or did to
+/// names, and did not make durable is then as if it had not been.
 struct Doomed {
     files: Arc<Memory>,
     left: AtomicI64,
     after: bool,
+    dead: AtomicBool,
     died: Semaphore,
+    unsettled: Mutex<VecDeque<Unsettled>>,
+}
+
+/// A change that is not durable.
+enum Unsettled {
+    Made { path: String },
+    Removed { path: String, ino: InodeNo },
+    Moved { from: String, to: String },
+    Written { ino: InodeNo, offset: u64 },
 }
 
 impl Doomed {
     fn new(files: &Arc<Memory>, calls: i64, after: bool) -> Arc<Self> {
         let (files, died) = (files.clone(), Semaphore::new(0));
-        Arc::new(Self { files, left: calls.into(), after, died })
+        let (dead, unsettled) = (false.into(), Mutex::default());
+        Arc::new(Self { files, left: calls.into(), after, dead, died, unsettled })
+    }
+
+    /// What is not durable is lost with whoever did it.
+    async fn lose(&self) {
+        let unsettled = std::mem::take(&mut *self.unsettled.lock());
+        for change in unsettled.into_iter().rev() {
+            match change {
+                Unsettled::Made { path } => self.files.remove(&path).await.unwrap(),
+                Unsettled::Removed { path, ino } => self.files.name(&path, ino),
+                Unsettled::Moved { from, to } => self.files.rename(&to, &from).await.unwrap(),
+                Unsettled::Written { ino, offset } => self.files.cut(ino, offset),
+            }
+        }
+    }
+
+    /// A call that makes durable what was done before it.
+    async fn settling<T>(&self, work: impl Future<Output = T> + Send) -> T {
+        let settled = self.unsettled.lock().len();
+        let work = async {
+            let done = work.await;
+            let mut unsettled = self.unsettled.lock();
+            let settled = settled.min(unsettled.len());
+            unsettled.drain(..settled);
+            drop(unsettled);
+            done
+        };
+        self.call(work).await
+    }
+
+    /// A call that changes something.
+    async fn changing<T>(
+        &self,
+        change: Option<Unsettled>,
+        work: impl Future<Output = Result<T, fs::Error>> + Send,
+    ) -> Result<T, fs::Error> {
+        let work = async {
+            let done = work.await;
+            if done.is_ok() {
+                self.unsettled.lock().extend(change);
+            }
+            done
+        };
+        self.call(work).await
+    }
+
+    /// The making of what is not there yet.
+    fn made(&self, path: &str) -> Option<Unsettled> {
+        let is_new = self.files.named(path).is_none();
+        is_new.then(|| Unsettled::Made { path: path.to_owned() })
     }
 
     async fn call<T>(&self, work: impl Future<Output = T> + Send) -> T {
@@ -50,6 +113,9 @@ impl Doomed {
     }
 
     async fn die(&self) {
+        if !self.dead.swap(true, Ordering::SeqCst) {
+            self.lose().await;
+        }
         self.died.add_permits(1);
         std::future::pending::<()>().await;
     }
@@ -71,29 +137,44 @@ impl Files for Doomed {
         self.call(self.files.read(ino, offset, length)).await
     }
     async fn make_directories(&self, path: &str) -> Result<(), fs::Error> {
-        self.call(self.files.make_directories(path)).await
+        // One by one, as a file system does it.
+        for (end, _) in path.match_indices('/').skip(1).chain([(path.len(), "")]) {
+            let part = &path[..end];
+            if let Some(change) = self.made(part) {
+                self.changing(Some(change), self.files.make_directories(part)).await?;
+            }
+        }
+        Ok(())
     }
     async fn create(&self, path: &str) -> Result<InodeNo, fs::Error> {
-        self.call(self.files.create(path)).await
+        self.changing(self.made(path), self.files.create(path)).await
     }
     async fn write(&self, ino: InodeNo, offset: u64, data: Bytes) -> Result<(), fs::Error> {
-        self.call(self.files.write(ino, offset, data)).await
+        let change = Some(Unsettled::Written { ino, offset });
+        self.changing(change, self.files.write(ino, offset, data)).await
     }
     async fn sync(&self, ino: InodeNo) -> Result<(), fs::Error> {
-        self.call(self.files.sync(ino)).await
+        self.settling(self.files.sync(ino)).await
     }
     async fn finish(&self, ino: InodeNo) -> Result<(), fs::Error> {
-        self.call(self.files.finish(ino)).await
+        self.settling(self.files.finish(ino)).await
     }
     async fn rename(&self, from: &str, to: &str) -> Result<(), fs::Error> {
-        self.call(self.files.rename(from, to)).await
+        let change = Unsettled::Moved { from: from.to_owned(), to: to.to_owned() };
+        self.changing(Some(change), self.files.rename(from, to)).await
     }
     async fn remove(&self, path: &str) -> Result<(), fs::Error> {
         // One by one, as a file system does it.
-        for name in self.files.below(path).into_iter().rev() {
-            self.call(self.files.remove(&format!("{path}/{name}"))).await?;
+        let below = self.files.below(path).into_iter().rev().map(|name| format!("{path}/{name}"));
+        for path in below.chain([path.to_owned()]) {
+            let ino = self.files.named(&path);
+            let change = ino.map(|ino| Unsettled::Removed { path: path.clone(), ino });
+            self.changing(change, self.files.remove(&path)).await?;
         }
-        self.call(self.files.remove(path)).await
+        Ok(())
+    }
+    async fn settle(&self) -> Result<(), fs::Error> {
+        self.settling(self.files.settle()).await
     }
 }
 
@@ -135,8 +216,14 @@ async fn until(world: &World, what: impl Fn() -> bool) {
 
 /// Whether everything is in its place, and nothing else.
 fn is_over(files: &Memory) -> bool {
-    files.get("/out/_SUCCESS").is_some()
-        && files.below("/out").iter().all(|name| name != "_journal")
+    files.get("/out/_SUCCESS").is_some() && leftovers(files).is_empty()
+}
+
+/// What only a job under way needs.
+fn leftovers(files: &Memory) -> Vec<String> {
+    let mut names = files.below("");
+    names.retain(|name| name.starts_with("_job-") || name.starts_with("out/_journal"));
+    names
 }
 
 /// No attempt of a reduce began to write after its part had its name.
@@ -175,12 +262,15 @@ async fn survives(point: i64, after: bool) -> bool {
     let lost = done.is_none();
     if let Some(done) = done {
         done.unwrap();
+        doomed.lose().await;
+        assert_eq!(leftovers(&files), [""; 0], "it said that it was done, and died");
     }
     urn.end(CLIENT);
-    if lost && urn.standing() == 0 && !is_over(&files) {
-        // It had no standby yet, and had begun nothing: nothing is to be seen.
-        let seen = files.below("/out");
-        assert!(seen.iter().all(|name| name.starts_with('_') && name != "_SUCCESS"), "{seen:?}");
+    if files.named("/out").is_none() {
+        // It had begun nothing that anybody could see, and what it had prepared goes with it.
+        assert!(lost);
+        until(&workers.world, || urn.standing() == 0).await;
+        assert_eq!(files.below("").iter().find(|name| !name.starts_with("in")), None);
         return true;
     }
     until(&workers.world, || is_over(&files)).await;

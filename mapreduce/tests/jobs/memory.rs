@@ -62,6 +62,23 @@ impl Memory {
         self.state.lock().log.clone()
     }
 
+    /// Takes away what was written from `offset` on.
+    pub(crate) fn cut(&self, ino: InodeNo, offset: u64) {
+        if let Some(content) = self.state.lock().content.get_mut(&ino) {
+            content.truncate(offset as usize);
+        }
+    }
+
+    /// What a name leads to.
+    pub(crate) fn named(&self, path: &str) -> Option<InodeNo> {
+        self.state.lock().paths.get(path).copied()
+    }
+
+    /// Gives an inode its name again.
+    pub(crate) fn name(&self, path: &str, ino: InodeNo) {
+        self.state.lock().paths.insert(path.to_owned(), ino);
+    }
+
     fn is_input(&self, ino: InodeNo) -> bool {
         let state = self.state.lock();
         state.paths.iter().any(|(path, known)| *known == ino && path.starts_with("/in/"))
@@ -166,6 +183,15 @@ impl Files for Memory {
         let mut state = self.state.lock();
         let ino = state.paths.remove(from).ok_or(fs::Error::NotFound)?;
         state.paths.insert(to.to_owned(), ino);
+        let prefix = format!("{from}/");
+        let is_below = |path: &String| path.starts_with(&prefix);
+        let below: Vec<_> = state.paths.keys().filter(|path| is_below(path)).cloned().collect();
+        for path in below {
+            let moved = format!("{to}/{}", &path[prefix.len()..]);
+            if let Some(ino) = state.paths.remove(&path) {
+                state.paths.insert(moved, ino);
+            }
+        }
         state.log.push(format!("rename {from} to {to}"));
         Ok(())
     }
@@ -173,6 +199,10 @@ impl Files for Memory {
     async fn remove(&self, path: &str) -> Result<(), fs::Error> {
         let prefix = format!("{path}/");
         self.state.lock().paths.retain(|known, _| known != path && !known.starts_with(&prefix));
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<(), fs::Error> {
         Ok(())
     }
 }
@@ -237,5 +267,8 @@ impl Files for Through {
     }
     async fn remove(&self, path: &str) -> Result<(), fs::Error> {
         self.files.remove(path).await
+    }
+    async fn settle(&self) -> Result<(), fs::Error> {
+        self.files.settle().await
     }
 }
