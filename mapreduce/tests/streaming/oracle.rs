@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::Command};
 use crate::harness::{Place, sorted};
 
 /// A program of `scripts/job-oracles`; none: to be skipped.
+#[expect(clippy::print_stderr, reason = "what was not compared must be seen")]
 fn oracle(name: &str) -> Option<Command> {
     let here = std::env::current_exe().unwrap();
     // The tests lie in `release/deps` of the target directory.
