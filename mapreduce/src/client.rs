@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tonic::{Request, Response, Status};
 use world::{Address, World};
 
 use crate::{
@@ -35,84 +36,77 @@ impl Client {
         Self { world: world.clone(), place: address.to_string(), stub }
     }
 
-    fn failed(&self, error: &wire::Error) -> Error {
-        Error::Worker { place: self.place.clone(), reason: error.to_string() }
+    /// Calls the worker with `message`; there is an answer, or none is waited for any more, after `limit`.
+    async fn call<M, R, F>(
+        &self,
+        limit: Duration,
+        message: M,
+        call: impl FnOnce(WorkersClient<wire::Channel>, Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let stub = self.stub.clone();
+        let deadline = self.world.clock.now() + limit;
+        let reply = wire::unary(&self.world, deadline, message, |request| call(stub, request));
+        let failed = |error: wire::Error| Error::Worker {
+            place: self.place.clone(),
+            reason: error.to_string(),
+        };
+        reply.await.map_err(failed)
     }
+}
 
-    fn within(&self, limit: Duration) -> world::Time {
-        self.world.clock.now() + limit
-    }
+/// Calls a method of the stub.
+macro_rules! ask {
+    ($client:ident . $method:ident ($message:expr), $limit:ident) => {
+        $client.call(
+            $limit,
+            $message,
+            |mut stub, request| async move { stub.$method(request).await },
+        )
+    };
 }
 
 #[async_trait]
 impl Service for Client {
     async fn hello(&self) -> Result<HelloReply, Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.hello(request).await };
-        let reply = wire::unary(&self.world, self.within(SHORT), HelloRequest {}, call).await;
-        reply.map_err(|error| self.failed(&error))
+        ask!(self.hello(HelloRequest {}), SHORT).await
     }
 
     async fn map(&self, request: MapRequest) -> Result<MapReply, Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.map(request).await };
-        let reply = wire::unary(&self.world, self.within(ATTEMPT), request, call).await;
-        reply.map_err(|error| self.failed(&error))
+        ask!(self.map(request), ATTEMPT).await
     }
 
     async fn reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.reduce(request).await };
-        let reply = wire::unary(&self.world, self.within(ATTEMPT), request, call).await;
-        reply.map_err(|error| self.failed(&error))
+        ask!(self.reduce(request), ATTEMPT).await
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchReply, Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.fetch(request).await };
-        let reply = wire::unary(&self.world, self.within(FETCH), request, call).await;
-        reply.map_err(|error| self.failed(&error))
+        ask!(self.fetch(request), FETCH).await
     }
 
     async fn cancel(&self, request: CancelRequest) -> Result<(), Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.cancel(request).await };
-        let reply = wire::unary(&self.world, self.within(SHORT), request, call).await;
-        reply.map(|_| ()).map_err(|error| self.failed(&error))
+        ask!(self.cancel(request), SHORT).await.map(|_| ())
     }
 
     async fn ping(&self, request: PingRequest) -> Result<PingReply, Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.ping(request).await };
-        let reply = wire::unary(&self.world, self.within(SHORT), request, call).await;
-        reply.map_err(|error| self.failed(&error))
+        ask!(self.ping(request), SHORT).await
     }
 
     async fn end(&self, request: EndRequest) -> Result<(), Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.end(request).await };
-        let reply = wire::unary(&self.world, self.within(SHORT), request, call).await;
-        reply.map(|_| ()).map_err(|error| self.failed(&error))
+        ask!(self.end(request), SHORT).await.map(|_| ())
     }
 
     async fn jobs(&self) -> Result<JobsReply, Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.jobs(request).await };
-        let reply = wire::unary(&self.world, self.within(SHORT), JobsRequest {}, call).await;
-        reply.map_err(|error| self.failed(&error))
+        ask!(self.jobs(JobsRequest {}), SHORT).await
     }
 
     async fn kill(&self, job: u64) -> Result<bool, Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.kill(request).await };
-        let reply = wire::unary(&self.world, self.within(SHORT), KillRequest { job }, call).await;
-        reply.map(|reply| reply.known).map_err(|error| self.failed(&error))
+        ask!(self.kill(KillRequest { job }), SHORT).await.map(|reply| reply.known)
     }
 
     async fn logs(&self, job: u64) -> Result<LogsReply, Error> {
-        let mut stub = self.stub.clone();
-        let call = |request| async move { stub.logs(request).await };
-        let reply = wire::unary(&self.world, self.within(SHORT), LogsRequest { job }, call).await;
-        reply.map_err(|error| self.failed(&error))
+        ask!(self.logs(LogsRequest { job }), SHORT).await
     }
 }

@@ -2,6 +2,7 @@
 //! of any native job: functions on bytes. Which jobs are submitted is not known here.
 
 mod distinct;
+mod frequency;
 mod grep;
 mod index;
 mod links;
@@ -19,11 +20,11 @@ impl Programs {
     #[must_use]
     pub fn shipped() -> Self {
         Self::default()
-            .with("wordcount", wordcount::job)
+            .with("wordcount", frequency::job::<wordcount::Words>)
             .with("grep", grep::job)
             .with("index", index::job)
             .with("sort", sort::job)
-            .with("urls", urls::job)
+            .with("urls", frequency::job::<urls::Urls>)
             .with("links", links::job)
             .with("vectors", vectors::job)
     }

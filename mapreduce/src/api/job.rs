@@ -129,14 +129,26 @@ impl<K, V> From<Definition<K, V>> for Job {
     }
 }
 
-/// Adds up the numbers of each key.
-#[derive(Clone, Debug)]
-pub struct Total<K>(PhantomData<fn() -> K>);
+/// Functions that know their types and nothing else.
+macro_rules! stateless {
+    ($($(#[$doc:meta])* $name:ident<$($kind:ident),+>;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name<$($kind),+>(PhantomData<fn() -> ($($kind,)+)>);
 
-impl<K> Default for Total<K> {
-    fn default() -> Self {
-        Self(PhantomData)
-    }
+        impl<$($kind),+> Default for $name<$($kind),+> {
+            fn default() -> Self {
+                Self(PhantomData)
+            }
+        }
+    )+};
+}
+
+stateless! {
+    /// Adds up the numbers of each key.
+    Total<K>;
+    /// Every key and value as they came, in the order of the keys.
+    Each<K, V>;
 }
 
 impl<K: Key> Reducer for Total<K> {
@@ -156,16 +168,6 @@ impl<K: Key> Reducer for Total<K> {
             sum = sum.saturating_add(value);
         }
         out.emit(key, sum)
-    }
-}
-
-/// Every key and value as they came, in the order of the keys.
-#[derive(Clone, Debug)]
-pub struct Each<K, V>(PhantomData<fn() -> (K, V)>);
-
-impl<K, V> Default for Each<K, V> {
-    fn default() -> Self {
-        Self(PhantomData)
     }
 }
 

@@ -27,31 +27,16 @@ fn distinct(values: &mut Values<'_, Raw>) -> Result<Vec<Vec<u8>>, Error> {
     Ok(names)
 }
 
-/// Each different value once.
+/// What is made of the different values of a key.
 #[derive(Clone)]
-pub(super) struct Once;
-
-impl Reducer for Once {
-    type Key = Raw;
-    type Value = Raw;
-    type OutKey = Raw;
-    type OutValue = Raw;
-
-    fn reduce(
-        &mut self,
-        key: &[u8],
-        values: &mut Values<'_, Raw>,
-        out: &mut Emitter<'_, Raw, Raw>,
-    ) -> Result<(), Error> {
-        distinct(values)?.iter().try_for_each(|name| out.emit(key, name))
-    }
+pub(super) enum Distinct {
+    /// Each of them is emitted once.
+    Once,
+    /// All of them in one line, with blanks between them.
+    Listed,
 }
 
-/// The different values in one line, with blanks between them.
-#[derive(Clone)]
-pub(super) struct Listed;
-
-impl Reducer for Listed {
+impl Reducer for Distinct {
     type Key = Raw;
     type Value = Raw;
     type OutKey = Raw;
@@ -63,6 +48,10 @@ impl Reducer for Listed {
         values: &mut Values<'_, Raw>,
         out: &mut Emitter<'_, Raw, Raw>,
     ) -> Result<(), Error> {
-        out.emit(key, &distinct(values)?.join(&b' '))
+        let values = distinct(values)?;
+        match self {
+            Self::Once => values.iter().try_for_each(|value| out.emit(key, value)),
+            Self::Listed => out.emit(key, &values.join(&b' ')),
+        }
     }
 }

@@ -1,9 +1,6 @@
 //! The inverted index: for each word the files that it is in, sorted, separated by blanks.
 
-use super::{
-    distinct::{Listed, Once},
-    wordcount::words,
-};
+use super::{distinct::Distinct, wordcount::words};
 use crate::{
     api::{Emitter, Job, Lines, Mapper, Raw, Record},
     error::Error,
@@ -28,5 +25,5 @@ impl Mapper for Map {
 }
 
 pub(super) fn job(_: &[String]) -> Result<Job, Error> {
-    Ok(Job::of(Map, Listed).combine(Once).into())
+    Ok(Job::of(Map, Distinct::Listed).combine(Distinct::Once).into())
 }

@@ -3,7 +3,7 @@
 
 use memchr::memmem::Finder;
 
-use super::distinct::{Listed, Once};
+use super::distinct::Distinct;
 use crate::{
     api::{Emitter, Job, Lines, Mapper, Raw, Record},
     error::Error,
@@ -51,7 +51,7 @@ impl Mapper for Map {
 
 pub(super) fn job(_: &[String]) -> Result<Job, Error> {
     let finder = Finder::new("href").into_owned();
-    Ok(Job::of(Map { finder, links: 0 }, Listed).combine(Once).into())
+    Ok(Job::of(Map { finder, links: 0 }, Distinct::Listed).combine(Distinct::Once).into())
 }
 
 #[cfg(test)]

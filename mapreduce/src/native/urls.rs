@@ -1,16 +1,8 @@
 //! URL access counts (MapReduce, OSDI'04, section 2.3): how often each URL was asked for, from logs of web servers in the
 //! Common Log Format or one that begins as it.
 
-use crate::{
-    api::{Emitter, Job, Lines, Mapper, Raw, Record, Total},
-    error::Error,
-};
-
-#[derive(Clone, Default)]
-struct Map {
-    requests: u64,
-    others: u64,
-}
+use super::frequency::Things;
+use crate::error::Error;
 
 /// The URL of `... "METHOD URL PROTOCOL" ...`.
 fn url(line: &[u8]) -> Option<&[u8]> {
@@ -21,33 +13,16 @@ fn url(line: &[u8]) -> Option<&[u8]> {
     Some(url).filter(|url| !url.is_empty())
 }
 
-impl Mapper for Map {
-    type Input = Lines;
-    type Key = Raw;
-    type Value = u64;
+/// The URLs of requests.
+pub(super) enum Urls {}
 
-    fn map(
-        &mut self,
-        record: &Record<'_, Lines>,
-        out: &mut Emitter<'_, Raw, u64>,
-    ) -> Result<(), Error> {
-        let Some(url) = url(record.data) else {
-            self.others += 1;
-            return Ok(());
-        };
-        self.requests += 1;
-        out.emit(url, 1)
+impl Things for Urls {
+    const FOUND: (&'static str, &'static str) = ("urls", "requests");
+    const NONE: Option<&'static str> = Some("other lines");
+
+    fn find(line: &[u8], take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        url(line).map_or(Ok(()), take)
     }
-
-    fn finish(&mut self, out: &mut Emitter<'_, Raw, u64>) -> Result<(), Error> {
-        out.count("urls", "requests", self.requests);
-        out.count("urls", "other lines", self.others);
-        Ok(())
-    }
-}
-
-pub(super) fn job(_: &[String]) -> Result<Job, Error> {
-    Ok(Job::of(Map::default(), Total::default()).sum().into())
 }
 
 #[cfg(test)]

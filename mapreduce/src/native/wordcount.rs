@@ -1,9 +1,7 @@
 //! The word count: lines `word TAB count`. A word is a run of bytes that are no blanks, as `LC_ALL=C` sees them.
 
-use crate::{
-    api::{Emitter, Job, Lines, Mapper, Raw, Record, Total},
-    error::Error,
-};
+use super::frequency::Things;
+use crate::error::Error;
 
 /// Space, tab, newline, vertical tab, form feed, carriage return.
 const BLANKS: [bool; 256] = {
@@ -36,35 +34,16 @@ pub(super) fn words<E>(line: &[u8], mut take: impl FnMut(&[u8]) -> Result<(), E>
     }
 }
 
-#[derive(Clone, Default)]
-struct Map {
-    words: u64,
-}
+/// The words of lines.
+pub(super) enum Words {}
 
-impl Mapper for Map {
-    type Input = Lines;
-    type Key = Raw;
-    type Value = u64;
+impl Things for Words {
+    const FOUND: (&'static str, &'static str) = ("wordcount", "words");
+    const NONE: Option<&'static str> = None;
 
-    fn map(
-        &mut self,
-        record: &Record<'_, Lines>,
-        out: &mut Emitter<'_, Raw, u64>,
-    ) -> Result<(), Error> {
-        words(record.data, |word| {
-            self.words += 1;
-            out.emit(word, 1)
-        })
+    fn find(line: &[u8], take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        words(line, take)
     }
-
-    fn finish(&mut self, out: &mut Emitter<'_, Raw, u64>) -> Result<(), Error> {
-        out.count("wordcount", "words", self.words);
-        Ok(())
-    }
-}
-
-pub(super) fn job(_: &[String]) -> Result<Job, Error> {
-    Ok(Job::of(Map::default(), Total::default()).sum().into())
 }
 
 #[cfg(test)]
