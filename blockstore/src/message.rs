@@ -304,6 +304,30 @@ pub struct Seen {
     pub done: Vec<Sequence>,
 }
 
+/// A discard that a member applied under an older version of the chain, and that the tail was not
+/// known to have: a block in its range that is not there is gone since that version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Swept {
+    /// The volume.
+    pub volume: Volume,
+    /// The first byte.
+    pub first: u64,
+    /// The last byte.
+    pub last: u64,
+    /// The discard.
+    pub version: BlockVersion,
+}
+
+impl Swept {
+    /// Whether it changed bytes of this block, if there were any.
+    #[must_use]
+    pub fn touches(&self, block: BlockId) -> bool {
+        let first = block.start();
+        let last = first.saturating_add(BLOCK - 1);
+        self.volume == block.volume && self.first <= last && first <= self.last
+    }
+}
+
 /// An answer. Those that matter to the caller's knowledge of the chain carry its version.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
@@ -338,6 +362,8 @@ pub enum Reply {
         more: bool,
         /// What the member remembers of writers; only with the last blocks.
         seen: Vec<Seen>,
+        /// Discards that it may have applied alone; only with the last blocks.
+        swept: Vec<Swept>,
     },
     /// The content of a block.
     Block {

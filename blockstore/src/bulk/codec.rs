@@ -8,7 +8,7 @@ use crate::{
     disk::{Fence, Space},
     message::{
         BlockContent, Change, Discard, Freshness, MAX_BODY, Refusal, Reply, Request, Seen,
-        ServerStatus, Ticket, Write, Writer,
+        ServerStatus, Swept, Ticket, Write, Writer,
     },
     place::{
         BlockId, BlockVersion, ChainVersion, Group, Incarnation, Order, Sequence, ServerId, Volume,
@@ -348,12 +348,14 @@ pub fn encode_reply(reply: &Reply) -> (u16, Bytes, Bytes) {
             pen.u64(chain.0).u64(order.0);
             103
         }
-        Reply::Blocks { chain, blocks, more, seen } => {
+        Reply::Blocks { chain, blocks, more, seen, swept } => {
             pen.u64(chain.0).u8(u8::from(*more));
             pen.list(blocks, |pen, (block, version)| {
                 pen.block(*block).version(*version);
             });
-            pen.seen(seen);
+            pen.seen(seen).list(swept, |pen, one| {
+                pen.u64(one.volume.0).u64(one.first).u64(one.last).version(one.version);
+            });
             104
         }
         Reply::Block { chain, content } => {
@@ -408,7 +410,12 @@ pub fn decode_reply(kind: u16, head: &[u8], body: Bytes) -> Result<Reply> {
         104 => {
             let (chain, more) = (eye.chain()?, eye.flag()?);
             let blocks = eye.list(32, |eye| Ok((eye.block()?, eye.version()?)))?;
-            Reply::Blocks { chain, blocks, more, seen: eye.seen()? }
+            let seen = eye.seen()?;
+            let swept = eye.list(40, |eye| {
+                let (volume, first, last) = (Volume(eye.u64()?), eye.u64()?, eye.u64()?);
+                Ok(Swept { volume, first, last, version: eye.version()? })
+            })?;
+            Reply::Blocks { chain, blocks, more, seen, swept }
         }
         105 => Reply::Block { chain: eye.chain()?, content: eye.content(body)? },
         106 => Reply::Status(ServerStatus {

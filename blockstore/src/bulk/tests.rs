@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     disk::Fence,
     message::{
-        BlockContent, Change, Discard, Freshness, Seen, ServerStatus, Ticket, Write, Writer,
+        BlockContent, Change, Discard, Freshness, Seen, ServerStatus, Swept, Ticket, Write, Writer,
         page_sums,
     },
     place::{BlockId, BlockVersion, ChainVersion, Group, Order, Sequence, Volume},
@@ -55,6 +55,7 @@ fn replies() -> Vec<Reply> {
     let block = BlockId { volume: Volume(1), block: 77 };
     let version = BlockVersion { chain, order: Order(2) };
     let seen = Seen { writer: ticket().writer, floor: Sequence(2), done: vec![Sequence(9)] };
+    let swept = Swept { volume: Volume(1), first: 4096, last: u64::MAX, version };
     let refusals = [
         Refusal::Stale(chain),
         Refusal::NotReady,
@@ -73,7 +74,13 @@ fn replies() -> Vec<Reply> {
         Reply::Data { chain, sums: vec![1], body: Bytes::from_static(b"x") },
         Reply::Done { chain },
         Reply::Applied { chain, order: Order(3) },
-        Reply::Blocks { chain, blocks: vec![(block, version)], more: true, seen: vec![seen] },
+        Reply::Blocks {
+            chain,
+            blocks: vec![(block, version)],
+            more: true,
+            seen: vec![seen],
+            swept: vec![swept],
+        },
         Reply::Block { chain, content: BlockContent::default() },
         Reply::Status(ServerStatus { chains: 5, ..ServerStatus::default() }),
     ];

@@ -4,8 +4,9 @@
 //!
 //! The head numbers mutations within a chain version from 1; every member applies them in that
 //! order, in memory, and passes them on; what the tail has is complete. A member that has applied
-//! what the tail may not have yet does not show it (`Machine::dirty`). A new chain version drops
-//! what is under way: its members are made equal first, clients send again what had no answer.
+//! what the tail may not have yet does not show it (`Machine::dirty`). A new chain version ends
+//! what is under way: its members are made equal first, clients send again what had no answer, and
+//! what any deciding member had applied counts as done.
 
 pub(crate) mod reconcile;
 mod seen;
@@ -21,7 +22,7 @@ use crate::{
     bug::{self, Bug},
     disk::Fence,
     link::{Chain, Member, Standing},
-    message::{Change, Refusal, Seen, Ticket, Write},
+    message::{BlockContent, Change, Refusal, Seen, Swept, Ticket, Write},
     place::{BlockId, BlockVersion, ChainVersion, Incarnation, Order, ServerId, Volume},
 };
 
@@ -73,8 +74,7 @@ struct Pending {
     volume: Volume,
     /// First and last byte.
     span: (u64, u64),
-    /// Discards are done again after a change of the chain: they are not remembered across it.
-    write: bool,
+    discard: bool,
 }
 
 /// One member's part in a chain.
@@ -89,8 +89,12 @@ pub(crate) struct Machine {
     complete: Order,
     pending: BTreeMap<Order, Pending>,
     /// At the head: orders that were given and whose answer is not known yet.
-    open: BTreeMap<Order, (Ticket, bool)>,
+    open: BTreeMap<Order, Ticket>,
     seen: SeenTable,
+    /// Discards applied under older versions that others may lack. They leave no block to compare.
+    swept: Vec<Swept>,
+    /// Blocks brought to a member that has everything acknowledged, until the chain serves.
+    staged: BTreeMap<BlockId, BlockContent>,
 }
 
 impl Machine {
@@ -105,6 +109,8 @@ impl Machine {
             pending: BTreeMap::new(),
             open: BTreeMap::new(),
             seen: SeenTable::default(),
+            swept: Vec::new(),
+            staged: BTreeMap::new(),
         }
     }
 
@@ -157,7 +163,7 @@ impl Machine {
         if chain.version < self.version() {
             return false;
         }
-        let new = chain.version > self.version();
+        let (before, new) = (self.version(), chain.version > self.version());
         let equal = chain.equal;
         self.chain = Some(chain);
         if !new {
@@ -167,17 +173,19 @@ impl Machine {
             }
             return false;
         }
-        // What was applied here will be on all members once they are equal; but for discards, which
-        // leave no trace that a member without them could be compared with.
-        let pending = std::mem::take(&mut self.pending).into_values();
-        let under_way = pending.map(|pending| (pending.ticket, pending.write));
-        for (ticket, write) in under_way.chain(std::mem::take(&mut self.open).into_values()) {
-            if write {
-                self.seen.done(&ticket);
-            } else {
-                self.seen.forget(&ticket);
+        // What was applied here will be on all members once they are equal.
+        for (order, pending) in std::mem::take(&mut self.pending) {
+            self.seen.done(&pending.ticket);
+            if pending.discard {
+                let (volume, (first, last)) = (pending.volume, pending.span);
+                let version = BlockVersion { chain: before, order };
+                self.swept.push(Swept { volume, first, last, version });
             }
         }
+        for ticket in std::mem::take(&mut self.open).into_values() {
+            self.seen.done(&ticket);
+        }
+        self.staged.clear();
         self.applied = Order(0);
         self.complete = Order(0);
         self.phase = match self.standing() {
@@ -189,6 +197,10 @@ impl Machine {
         if matches!(self.standing(), None | Some(Standing::Syncing)) {
             // What was applied here and nowhere else is lost: it must not count as done.
             self.seen = SeenTable::default();
+            self.swept.clear();
+        }
+        if self.phase == Phase::Serving {
+            self.swept.clear();
         }
         true
     }
@@ -255,7 +267,7 @@ impl Machine {
                 }
                 let order = Order(self.applied.0 + 1);
                 self.take(order, ticket, change);
-                self.open.insert(order, (*ticket, matches!(change, Change::Write(_))));
+                self.open.insert(order, *ticket);
                 Admission::New(order)
             }
         }
@@ -296,17 +308,17 @@ impl Machine {
     fn take(&mut self, order: Order, ticket: &Ticket, change: &Change) {
         self.seen.ordered(ticket, order);
         self.applied = order;
-        let (volume, span, write) = match change {
+        let (volume, span, discard) = match change {
             Change::Write(write) => {
                 let last = write.offset.saturating_add((write.body.len() as u64).saturating_sub(1));
-                (write.volume, (write.offset, last), true)
+                (write.volume, (write.offset, last), false)
             }
             Change::Discard(discard) => {
                 let last = discard.offset.saturating_add(discard.length.saturating_sub(1));
-                (discard.volume, (discard.offset, last), false)
+                (discard.volume, (discard.offset, last), true)
             }
         };
-        self.pending.insert(order, Pending { ticket: *ticket, volume, span, write });
+        self.pending.insert(order, Pending { ticket: *ticket, volume, span, discard });
     }
 
     /// The tail has `order`, hence all before it.
@@ -326,7 +338,7 @@ impl Machine {
         if chain != self.version() {
             return;
         }
-        if let Some((ticket, _)) = self.open.remove(&order) {
+        if let Some(ticket) = self.open.remove(&order) {
             self.seen.done(&ticket);
         }
         self.reached_tail(order);
@@ -363,12 +375,42 @@ impl Machine {
         self.seen.list()
     }
 
-    /// All members are equal and know `seen`: this one serves.
-    pub(crate) fn serve(&mut self, chain: ChainVersion, seen: &[Seen]) -> Result<(), Refusal> {
+    /// Discards that this member may have applied alone.
+    pub(crate) fn swept(&self) -> Vec<Swept> {
+        self.swept.clone()
+    }
+
+    /// A block that the head brings. Given back if it takes effect at once. Else it does so when the
+    /// chain is equal, together with the others and with what is remembered of writers: until then
+    /// this member may become the last one that has everything, and would take a retry of what it was
+    /// brought for something new.
+    pub(crate) fn stage(&mut self, block: BlockId, content: BlockContent) -> Option<BlockContent> {
+        if self.phase != Phase::Equalizing || self.standing() != Some(Standing::Serving) {
+            return Some(content);
+        }
+        self.staged.insert(block, content);
+        None
+    }
+
+    /// All members are equal but for what was staged at them, which takes effect now, and know `seen`.
+    pub(crate) fn settle(
+        &mut self,
+        chain: ChainVersion,
+        seen: &[Seen],
+    ) -> Result<BTreeMap<BlockId, BlockContent>, Refusal> {
         self.at(chain)?;
         if self.phase == Phase::Equalizing {
             self.seen.merge(seen);
+        }
+        Ok(std::mem::take(&mut self.staged))
+    }
+
+    /// All of that is on stable storage: this member serves.
+    pub(crate) fn serve(&mut self, chain: ChainVersion) -> Result<(), Refusal> {
+        self.at(chain)?;
+        if self.phase == Phase::Equalizing {
             self.phase = Phase::Serving;
+            self.swept.clear();
         }
         Ok(())
     }
@@ -381,7 +423,7 @@ impl Machine {
             return true;
         }
         let of_session = |ticket: &Ticket| ticket.writer.session == session;
-        let quiet = !self.open.values().any(|(ticket, _)| of_session(ticket))
+        let quiet = !self.open.values().any(of_session)
             && !self.pending.values().any(|pending| of_session(&pending.ticket));
         if quiet {
             self.seen.drop_session(session);

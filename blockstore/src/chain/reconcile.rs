@@ -8,17 +8,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     bug::{self, Bug},
     link::Standing,
+    message::Swept,
     place::{BlockId, BlockVersion},
 };
 
-/// The blocks of one member, and their versions.
-pub(crate) type Holding = BTreeMap<BlockId, BlockVersion>;
+/// What one member has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Holding {
+    /// Its blocks, and their versions.
+    pub(crate) blocks: BTreeMap<BlockId, BlockVersion>,
+    /// Discards that may not be on all members: what they left nothing of is in no list.
+    pub(crate) swept: Vec<Swept>,
+}
+
+impl Holding {
+    /// The mutation that changed a block last, as far as the member can tell; zero: none.
+    fn version(&self, block: BlockId) -> BlockVersion {
+        self.blocks.get(&block).copied().unwrap_or_else(|| {
+            let swept = self.swept.iter().filter(|swept| swept.touches(block));
+            swept.map(|swept| swept.version).max().unwrap_or_default()
+        })
+    }
+}
 
 /// A block to be brought to members that have another version of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Bring {
     pub(crate) block: BlockId,
-    /// What all are to have; zero: no such block.
+    /// What all are to have; zero: no such block. There may be none as of another version, too.
     pub(crate) version: BlockVersion,
     /// Places of members that have it, best first.
     pub(crate) from: Vec<usize>,
@@ -44,10 +61,8 @@ pub(crate) fn judges(standings: &[Standing]) -> Vec<usize> {
 pub(crate) fn plan(standings: &[Standing], holdings: &[Holding]) -> Vec<Bring> {
     let judges = judges(standings);
     let blocks: BTreeSet<BlockId> =
-        holdings.iter().flat_map(|holding| holding.keys().copied()).collect();
-    let has = |place: usize, block: BlockId| -> BlockVersion {
-        holdings[place].get(&block).copied().unwrap_or_default()
-    };
+        holdings.iter().flat_map(|holding| holding.blocks.keys().copied()).collect();
+    let has = |place: usize, block: BlockId| holdings[place].version(block);
     let mut plan = Vec::new();
     for block in blocks {
         let Some(version) = judges.iter().map(|place| has(*place, block)).max() else { break };
@@ -81,7 +96,8 @@ mod tests {
     }
 
     fn holding(blocks: &[(u64, BlockVersion)]) -> Holding {
-        blocks.iter().map(|(id, version)| (block(*id), *version)).collect()
+        let blocks = blocks.iter().map(|(id, version)| (block(*id), *version)).collect();
+        Holding { blocks, swept: Vec::new() }
     }
 
     #[test]
@@ -103,6 +119,19 @@ mod tests {
         let expected =
             Bring { block: block(1), version: BlockVersion::default(), from: vec![0], to: vec![1] };
         assert_eq!(plan, [expected]);
+    }
+
+    #[test]
+    fn a_discard_that_one_fresh_member_applied_goes_to_all_but_not_over_what_came_later() {
+        let (old, gone, later) = (version(3, 7), version(3, 8), version(3, 9));
+        let (volume, last) = (Volume(1), 2 * crate::disk::BLOCK + 5);
+        let swept = vec![Swept { volume, first: 0, last, version: gone }];
+        let first = Holding { swept, ..holding(&[(2, later)]) };
+        let second = holding(&[(0, old), (1, old), (2, later), (3, old)]);
+        let plan = plan(&[Standing::Serving, Standing::Serving], &[first, second]);
+        let expected = |id| Bring { block: block(id), version: gone, from: vec![0], to: vec![1] };
+        let back = Bring { block: block(3), version: old, from: vec![1], to: vec![0] };
+        assert_eq!(plan, [expected(0), expected(1), back]);
     }
 
     #[test]

@@ -82,13 +82,6 @@ impl SeenTable {
         }
     }
 
-    /// The mutation is forgotten: should it come again, it is new.
-    pub(crate) fn forget(&mut self, ticket: &Ticket) {
-        if let Some(record) = self.writers.get_mut(&ticket.writer) {
-            record.ordered.remove(&ticket.sequence);
-        }
-    }
-
     /// A fenced session needs no memory: it is refused.
     pub(crate) fn drop_session(&mut self, session: Fence) {
         self.writers.retain(|writer, _| writer.session != session);

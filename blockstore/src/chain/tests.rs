@@ -32,6 +32,11 @@ fn member(server: u64) -> Machine {
     machine
 }
 
+fn serve(machine: &mut Machine, chain: ChainVersion, seen: &[Seen]) {
+    machine.settle(chain, seen).unwrap();
+    machine.serve(chain).unwrap();
+}
+
 fn none(_: BlockId) -> Result<BlockVersion, Refusal> {
     panic!("the write has no condition")
 }
@@ -125,7 +130,7 @@ fn a_fenced_session_is_refused_and_quiet_only_when_nothing_of_it_is_under_way() 
     assert!(head.is_quiet(Fence(9)));
     head.install(chain(2, false));
     assert!(head.is_quiet(Fence(9)), "nothing is read before what it inherits is settled");
-    head.serve(ChainVersion(2), &[]).unwrap();
+    serve(&mut head, ChainVersion(2), &[]);
     assert!(head.is_quiet(Fence(9)));
 }
 
@@ -138,17 +143,20 @@ fn a_new_chain_version_serves_only_when_its_members_are_equal_and_remembers_writ
     assert!(head.install(chain(2, false)));
     assert!(!head.install(chain(1, true)), "an old row changes nothing");
     assert!(!head.is_open(V1, Order(1)));
+    let version = BlockVersion { chain: V1, order: Order(2) };
+    let swept = Swept { volume: Volume(1), first: 0, last: 4095, version };
+    assert_eq!(head.swept(), [swept], "others may not have it, and it may have left no block");
     let v2 = ChainVersion(2);
     let refused = Admission::Refused(Refusal::NotReady);
     assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false, none), refused);
     let mut fresh = Machine::new(ServerId(2), Incarnation(20));
     fresh.install(chain(2, false));
-    fresh.serve(v2, &head.seen()).unwrap();
-    head.serve(v2, &[]).unwrap();
+    serve(&mut fresh, v2, &head.seen());
+    serve(&mut head, v2, &[]);
     assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false, none), Admission::Done);
     assert_eq!(fresh.seen(), head.seen());
-    // The discard may not have come to all: it is done again.
-    assert_eq!(head.admit(v2, &ticket(2, 1), &discard, false, none), Admission::New(Order(1)));
+    assert!(head.swept().is_empty(), "all are equal");
+    assert_eq!(head.admit(v2, &ticket(2, 1), &discard, false, none), Admission::Done);
 }
 
 #[test]
@@ -208,6 +216,28 @@ fn a_server_that_goes_on_as_a_new_incarnation_remembers_what_is_under_way() {
     row.members[0].incarnation = Incarnation(11);
     head.install(row);
     let v2 = ChainVersion(2);
-    head.serve(v2, &[]).unwrap();
+    serve(&mut head, v2, &[]);
     assert_eq!(head.admit(v2, &ticket(1, 1), &write(0), false, none), Admission::Done);
+}
+
+#[test]
+fn what_a_member_is_brought_takes_effect_together_with_what_is_remembered_of_writers() {
+    let (v2, v3) = (ChainVersion(2), ChainVersion(3));
+    let block = BlockId { volume: Volume(1), block: 0 };
+    let content = BlockContent { pages: 1, ..BlockContent::default() };
+    let mut middle = member(2);
+    middle.install(chain(2, false));
+    assert_eq!(middle.stage(block, content.clone()), None, "it has all that was acknowledged");
+    // The head dies before all are equal: this member goes on with what it had.
+    middle.install(chain(3, false));
+    assert!(middle.settle(v3, &[]).unwrap().is_empty());
+    let mut joiner = member(2);
+    let mut row = chain(2, false);
+    row.members[1].standing = Standing::Syncing;
+    joiner.install(row);
+    assert_eq!(joiner.stage(block, content.clone()), Some(content.clone()), "at once");
+    let mut equal = member(2);
+    equal.install(chain(2, false));
+    equal.stage(block, content.clone());
+    assert_eq!(equal.settle(v2, &[]).unwrap(), [(block, content)].into());
 }

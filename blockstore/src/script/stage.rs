@@ -7,7 +7,7 @@ use world::Address;
 use crate::{
     chain::{
         Admission, Machine, Phase, Receipt,
-        reconcile::{Holding, judges, plan},
+        reconcile::{Bring, Holding, judges, plan},
     },
     disk::{BLOCK, Fence, PAGE, Space},
     link::{Known, Member, Past, Registration, Standing},
@@ -15,7 +15,7 @@ use crate::{
         Change as MapChange,
         machine::{Command, MAIN, Map},
     },
-    message::{Change, Discard, Ticket, Write, Writer},
+    message::{BlockContent, Change, Discard, Ticket, Write, Writer},
     place::{
         BlockId, BlockVersion, ChainVersion, Group, GroupBits, Incarnation, Order, Sequence,
         ServerId,
@@ -29,10 +29,26 @@ struct Server {
     incarnation: u64,
     machine: Machine,
     known: Known,
-    holds: Holding,
-    disk: Holding,
+    holds: Blocks,
+    disk: Blocks,
     /// Mutations that it applied and may still have to pass on.
     log: BTreeMap<Order, (Ticket, Change)>,
+}
+
+type Blocks = BTreeMap<BlockId, BlockVersion>;
+
+impl Server {
+    fn holding(&self) -> Holding {
+        Holding { blocks: self.holds.clone(), swept: self.machine.swept() }
+    }
+
+    fn install(&mut self, block: BlockId, content: &BlockContent) {
+        if content.pages == 0 {
+            self.holds.remove(&block);
+        } else {
+            self.holds.insert(block, content.version);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -74,7 +90,7 @@ impl Stage {
             "drain" => self.change(MapChange::Drain(ServerId(id()))),
             "remove" => self.change(MapChange::Remove(ServerId(id()))),
             "hear" => words[1..].iter().flat_map(|id| self.hear(id.parse().unwrap())).collect(),
-            "equalize" => self.equalize(id()),
+            "equalize" => self.equalize(id(), words.get(2) == Some(&"halfway")),
             "sync" => self.sync(id()),
             "write" | "discard" => self.mutate(words[0], id(), &words[2..]),
             "forward" => self.forward(id(), number(words.get(2)), number(words.get(3))),
@@ -166,7 +182,7 @@ impl Stage {
                 Server { incarnation, known: Known::default(), ..old }
             }
             (old, _) => {
-                let disk = old.map_or_else(Holding::new, |old| old.disk);
+                let disk = old.map_or_else(Blocks::new, |old| old.disk);
                 let machine = Machine::new(ServerId(id), Incarnation(incarnation));
                 let (known, log) = (Known::default(), BTreeMap::new());
                 Server { incarnation, machine, known, holds: disk.clone(), disk, log }
@@ -210,8 +226,9 @@ impl Stage {
         vec![format!("{id} at {} {phase}", server.machine.version().0)]
     }
 
-    /// The head makes the members equal, as `server::equalize` does, and reports it.
-    fn equalize(&mut self, id: u64) -> Vec<String> {
+    /// The head makes the members equal, as `server::equalize` does, and reports it; or it only brings
+    /// what is missing.
+    fn equalize(&mut self, id: u64, halfway: bool) -> Vec<String> {
         let head = &self.servers[&id].machine;
         if !head.is_head() || head.phase() != Phase::Equalizing {
             return vec![format!("{id} has nothing to make equal")];
@@ -230,7 +247,7 @@ impl Stage {
         }
         let standings: Vec<Standing> = row.members.iter().map(|member| member.standing).collect();
         let holdings: Vec<Holding> =
-            row.members.iter().map(|member| self.servers[&member.server.0].holds.clone()).collect();
+            row.members.iter().map(|member| self.servers[&member.server.0].holding()).collect();
         let judges = judges(&standings);
         if judges.is_empty() {
             return vec!["nobody has the data".to_owned()];
@@ -239,15 +256,21 @@ impl Stage {
         for bring in plan(&standings, &holdings) {
             let name = |place: &usize| row.members[*place].server.to_string();
             let to: Vec<String> = bring.to.iter().map(name).collect();
+            let content = self.content(row.members[bring.from[0]].server, &bring);
+            let gone = if content.pages == 0 { "nothing since " } else { "" };
+            let gone = if bring.version == BlockVersion::default() { "" } else { gone };
             said.push(format!(
-                "block {} becomes {} on {}",
+                "block {} becomes {gone}{} on {}",
                 bring.block.block,
                 at(bring.version),
                 to.join(", ")
             ));
             for place in &bring.to {
-                self.install(&row.members[*place], bring.block, bring.version);
+                self.bring(&row.members[*place], bring.block, content.clone());
             }
+        }
+        if halfway {
+            return said;
         }
         let seen: Vec<_> = judges
             .iter()
@@ -255,8 +278,11 @@ impl Stage {
             .collect();
         for member in row.serving() {
             let server = self.servers.get_mut(&member.server.0).unwrap();
+            for (block, content) in server.machine.settle(version, &seen).unwrap() {
+                server.install(block, &content);
+            }
             server.disk = server.holds.clone();
-            server.machine.serve(version, &seen).unwrap();
+            server.machine.serve(version).unwrap();
         }
         let (server, incarnation) = (ServerId(id), Incarnation(self.servers[&id].incarnation));
         let groups = vec![(GROUP, version)];
@@ -264,12 +290,17 @@ impl Stage {
         said
     }
 
-    fn install(&mut self, member: &Member, block: BlockId, version: BlockVersion) {
-        let holds = &mut self.servers.get_mut(&member.server.0).unwrap().holds;
-        if version == BlockVersion::default() {
-            holds.remove(&block);
-        } else {
-            holds.insert(block, version);
+    /// A block as the member has it that it is brought from.
+    fn content(&self, from: ServerId, bring: &Bring) -> BlockContent {
+        let there = self.servers[&from.0].holds.contains_key(&bring.block);
+        let version = bring.version;
+        BlockContent { version, pages: u16::from(there), ..BlockContent::default() }
+    }
+
+    fn bring(&mut self, member: &Member, block: BlockId, content: BlockContent) {
+        let server = self.servers.get_mut(&member.server.0).unwrap();
+        if let Some(content) = server.machine.stage(block, content) {
+            server.install(block, &content);
         }
     }
 
@@ -284,12 +315,13 @@ impl Stage {
         if there.machine.at(version).is_err() || there.machine.phase() != Phase::Joining {
             return vec![format!("{} has not heard of it", joiner.server)];
         }
-        let holdings = [self.servers[&id].holds.clone(), there.holds.clone()];
+        let holdings = [self.servers[&id].holding(), there.holding()];
         let mut said = Vec::new();
         for bring in plan(&[Standing::Serving, Standing::Syncing], &holdings) {
             let (block, version) = (bring.block, bring.version);
             said.push(format!("block {} goes to {}: {}", block.block, joiner.server, at(version)));
-            self.install(&joiner, block, version);
+            let content = self.content(ServerId(id), &bring);
+            self.bring(&joiner, block, content);
         }
         let (server, incarnation) = (ServerId(id), Incarnation(self.servers[&id].incarnation));
         let groups = vec![(GROUP, version, joiner.server)];

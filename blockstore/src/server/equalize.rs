@@ -151,16 +151,18 @@ impl Inner {
         chain: ChainVersion,
         member: &Member,
     ) -> Result<(Holding, Vec<Seen>), (Member, Refusal)> {
-        let mut holding = Holding::new();
+        let mut holding = Holding::default();
         let mut after = None;
         loop {
             let request = Request::List { group: seat.group, chain, after };
-            let Reply::Blocks { blocks, more, seen, .. } = self.ask(member, request).await? else {
+            let Reply::Blocks { blocks, more, seen, swept, .. } = self.ask(member, request).await?
+            else {
                 return Err((member.clone(), Refusal::Invalid("not a list".to_owned())));
             };
             after = blocks.last().map(|(block, _)| *block).or(after);
             let empty = blocks.is_empty();
-            holding.extend(blocks);
+            holding.blocks.extend(blocks);
+            holding.swept.extend(swept);
             if !more || empty {
                 return Ok((holding, seen));
             }

@@ -145,17 +145,17 @@ impl Inner {
         after: Option<BlockId>,
     ) -> Result<Reply, Refusal> {
         let seat = self.seat(group)?;
-        let seen = {
+        let (seen, swept) = {
             let machine = seat.machine.lock();
             machine.at(chain)?;
-            machine.seen()
+            (machine.seen(), machine.swept())
         };
         let store = Arc::clone(&self.store);
         let hashes = self.hashes(group);
         let listed = self.world.blocking(move || store.list(hashes, after, LIST)).await;
         let (blocks, more) = listed.map_err(|error| self.refuse(&error))?;
-        let seen = if more { Vec::new() } else { seen };
-        Ok(Reply::Blocks { chain, blocks, more, seen })
+        let (seen, swept) = if more { (Vec::new(), Vec::new()) } else { (seen, swept) };
+        Ok(Reply::Blocks { chain, blocks, more, seen, swept })
     }
 
     pub(super) async fn fetch(
@@ -188,12 +188,15 @@ impl Inner {
         let seat = self.seat(group)?;
         self.room(deadline).await?;
         let installed = {
-            let machine = seat.machine.lock();
+            let mut machine = seat.machine.lock();
             machine.at(chain)?;
             if !matches!(machine.phase(), Phase::Equalizing | Phase::Joining) {
                 return Err(Refusal::Invalid("the chain serves already".to_owned()));
             }
-            self.store.install(block, &content)
+            match machine.stage(block, content) {
+                Some(content) => self.store.install(block, &content),
+                None => Ok(()),
+            }
         };
         installed.map_err(|error| self.refuse(&error))?;
         Ok(Reply::Done { chain })
@@ -206,10 +209,15 @@ impl Inner {
         seen: &[Seen],
     ) -> Result<Reply, Refusal> {
         let seat = self.seat(group)?;
-        seat.machine.lock().at(chain)?;
+        {
+            let mut machine = seat.machine.lock();
+            for (block, content) in machine.settle(chain, seen)? {
+                self.store.install(block, &content).map_err(|error| self.refuse(&error))?;
+            }
+        }
         let commit = self.store.commit(vec![self.hashes(group)]);
         commit.await.map_err(|error| self.refuse(&error))?;
-        seat.machine.lock().serve(chain, seen)?;
+        seat.machine.lock().serve(chain)?;
         seat.moved();
         Ok(Reply::Done { chain })
     }

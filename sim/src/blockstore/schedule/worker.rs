@@ -122,16 +122,22 @@ impl Worker {
         done
     }
 
+    /// A page, or a whole block, which leaves nothing behind.
     async fn discard(&mut self, disk: &Client) -> Result<(), Error> {
-        let page = self.page(true);
+        let (from, length) =
+            if self.dice.chance(30) { (self.own_block(), BLOCK) } else { (self.page(true), PAGE) };
         let ids: Vec<(OpId, Value)> = {
             let mut shared = self.shared.lock();
             let (now, session) = (self.now(), self.session);
-            shared.say(now, || format!("session {session} discards the page at {page}"));
-            let sectors = (0..SECTORS).map(|sector| page + sector * SECTOR);
+            shared.say(now, || format!("session {session} discards {length} bytes at {from}"));
+            let block = from / BLOCK * BLOCK;
+            let pages = PAGES.iter().map(|page| block + page);
+            let pages = pages.filter(|page| (from..from + length).contains(page));
+            let sectors =
+                pages.flat_map(|page| (0..SECTORS).map(move |sector| page + sector * SECTOR));
             sectors.map(|at| (shared.history.begin(session, Act::Write(at, 0), now), 0)).collect()
         };
-        let done = disk.discard(Offset(page), PAGE).await;
+        let done = disk.discard(Offset(from), length).await;
         self.ended(&ids, &done, false);
         done
     }
