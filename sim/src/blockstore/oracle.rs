@@ -159,7 +159,7 @@ impl History {
         // What is on its way takes the place of what was lost before: until it is there, that may show. And whoever
         // is fenced cannot write again what was lost.
         let own = own.filter(|session| {
-            let open = |op: &Op| op.session == *session && op.end.is_none();
+            let open = |op: &Op| op.session == *session && op.end.is_none_or(|end| end >= since);
             !self.fences.contains_key(session)
                 && !ops.iter().any(|op| open(op) && matches!(op.act, Act::Write(..)))
         });
