@@ -1,6 +1,8 @@
 //! The virtual disk as its users see it: 2^64 bytes, sparse, replicated, checksummed. Who keeps
 //! the bytes, and how many copies, is not visible here; neither are locks or files.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -89,6 +91,12 @@ pub trait VirtualDisk: Send + Sync {
 
     /// The space of the servers, as the volume map last heard it.
     async fn space(&self) -> Result<Space, Error>;
+
+    /// The hosts that keep a copy of the chunk that holds `at`, as far as is known: a hint for work that is better done
+    /// near its data.
+    fn hosts(&self, _at: Offset) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 
     /// What was sent so far.
     fn traffic(&self) -> Traffic;

@@ -5,11 +5,11 @@
 mod fake;
 mod suite;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use blockstore::{
     BLOCK, CHUNK, Durability, Error, Fence, Offset, PAGE, SECTOR, VirtualDisk,
-    client::Client,
+    client::{Client, ClientConfig},
     place::{Group, ServerId},
 };
 use bytes::Bytes;
@@ -26,7 +26,7 @@ async fn first_byte(disk: &Client, at: u64) -> u8 {
 #[tokio::test]
 async fn the_client_passes_the_suite() {
     let fake = Fake::new().await;
-    let mut disks = std::collections::BTreeMap::new();
+    let mut disks = BTreeMap::new();
     for session in 1..=8 {
         let disk = fake.open(session, LONG).await;
         disks.insert(session, disk as Arc<dyn VirtualDisk>);
@@ -232,6 +232,29 @@ async fn a_flush_fails_when_a_power_loss_took_what_a_fenced_session_wrote() {
     fake.power_loss().await;
     assert_eq!(dead.flush().await, Err(Error::Fenced(5)));
     assert_eq!(first_byte(&live, 0).await, 0, "nobody wrote it again");
+}
+
+#[tokio::test]
+async fn a_client_on_the_host_of_a_replica_reads_there_as_long_as_it_answers() {
+    let fake = Fake::new().await;
+    let near = Some("10.0.0.2".to_owned());
+    let config = ClientConfig { near, deadline: LONG, ..ClientConfig::new(Fence(1)) };
+    let disk = fake.open_with(config).await;
+    let hosts: Vec<_> = disk.hosts(Offset(5 * CHUNK)).into_iter().collect();
+    assert_eq!(hosts, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    let read = async || {
+        for stripe in 0..12 {
+            disk.read(Offset(stripe * (4 << 20)), PAGE).await.unwrap();
+        }
+        fake.log().reads
+    };
+    assert_eq!(read().await, BTreeMap::from([(ServerId(2), 12)]));
+    fake.fault(|faults| {
+        faults.silent.insert(ServerId(2));
+    });
+    let reads = read().await;
+    assert_eq!(reads[&ServerId(2)], 12);
+    assert_eq!(reads[&ServerId(1)] + reads[&ServerId(3)], 12);
 }
 
 #[tokio::test]

@@ -17,6 +17,9 @@ pub(crate) const FRAMEWORK: &str = "Map-Reduce Framework";
 /// The group of what was read and written.
 pub(crate) const BYTES: &str = "File System Counters";
 
+/// The group of what the scheduler counts.
+pub(crate) const JOB: &str = "Job Counters";
+
 /// The names in [`FRAMEWORK`].
 pub(crate) mod name {
     pub(crate) const MAP_INPUT_RECORDS: &str = "Map input records";
@@ -31,6 +34,10 @@ pub(crate) mod name {
     pub(crate) const REDUCE_RECORDS: &str = "Reduce input records";
     pub(crate) const OUTPUT_RECORDS: &str = "Reduce output records";
     pub(crate) const SKIPPED: &str = "Map skipped records";
+    /// In [`super::JOB`]: attempts of maps that began on a machine that keeps their input.
+    pub(crate) const LOCAL_MAPS: &str = "Data-local map tasks";
+    /// In [`super::JOB`]: those that began elsewhere, although another worker is on such a machine.
+    pub(crate) const REMOTE_MAPS: &str = "Remote map tasks";
     /// In [`super::BYTES`].
     pub(crate) const BYTES_READ: &str = "Bytes read";
     /// In [`super::BYTES`].

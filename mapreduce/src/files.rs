@@ -1,6 +1,8 @@
 //! What a job needs of a file system, and that the file system of this project gives it. Narrow, so that tests
 //! can bring their own. What a job does with files is not known here.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use fs::{Caller, Fs, InodeNo, Kind, path};
@@ -50,6 +52,15 @@ pub trait Files: Send + Sync {
     async fn remove(&self, path: &str) -> Result<(), fs::Error>;
     /// Makes all durable that was done to names before the call.
     async fn settle(&self) -> Result<(), fs::Error>;
+    /// The hosts that keep `length` bytes from `offset`, each with how many of them; none: that makes no difference.
+    async fn hosts(
+        &self,
+        _ino: InodeNo,
+        _offset: u64,
+        _length: u64,
+    ) -> Result<BTreeMap<String, u64>, fs::Error> {
+        Ok(BTreeMap::new())
+    }
 }
 
 #[async_trait]
@@ -137,5 +148,14 @@ impl Files for Fs {
 
     async fn settle(&self) -> Result<(), fs::Error> {
         self.fsyncdir(InodeNo::ROOT).await
+    }
+
+    async fn hosts(
+        &self,
+        ino: InodeNo,
+        offset: u64,
+        length: u64,
+    ) -> Result<BTreeMap<String, u64>, fs::Error> {
+        Fs::hosts(self, ino, offset, offset + length).await
     }
 }

@@ -25,7 +25,10 @@ use crate::{
         journal::{Begin, Entry, Journal},
     },
     files::Files,
-    input::plan::{self, Choice, Cutting, Split},
+    input::{
+        near::Machines,
+        plan::{self, Choice, Cutting, Split},
+    },
     native::sample,
     peers::{Peers, Place},
     progress::{Phase, Progress, View},
@@ -122,7 +125,8 @@ pub async fn run(
     if files.stat(&spec.output).await.map_err(failed)?.is_some() {
         return Err(Error::OutputExists(spec.output));
     }
-    let splits = plan(files.as_ref(), &mut spec, &programs).await?;
+    let mut splits = plan(files.as_ref(), &mut spec, &programs).await?;
+    Machines::of(workers).find(files.as_ref(), &mut splits).await?;
     let id = world.dice.roll();
     let candidacy = match &cluster.ballots {
         Some(ballots) => Some(ballots.stand(id, &format!("job {}", spec.name)).await?),

@@ -22,6 +22,13 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// The machine that it is on; a name within a process stands for itself.
+    pub(crate) fn host(&self) -> String {
+        self.0.parse::<Address>().map_or_else(|_| self.0.clone(), |address| address.host())
+    }
+}
+
 impl From<&Address> for Place {
     fn from(address: &Address) -> Self {
         Self(address.to_string())

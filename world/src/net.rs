@@ -23,6 +23,15 @@ impl Address {
             Self::Unix(_) => true,
         }
     }
+
+    /// The machine that it leads to, by its IP address; a Unix socket is on this one.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match self {
+            Self::Tcp(socket) => socket.ip().to_string(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Address {

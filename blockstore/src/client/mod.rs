@@ -59,6 +59,8 @@ pub struct ClientConfig {
     pub piece: u64,
     /// Unflushed bytes that are kept; a write that exceeds them flushes first.
     pub unflushed: u64,
+    /// The host that the client is on: replicas there are read first.
+    pub near: Option<String>,
 }
 
 impl ClientConfig {
@@ -71,6 +73,7 @@ impl ClientConfig {
             deadline: Duration::from_secs(60),
             piece: 1 << 20,
             unflushed: 512 << 20,
+            near: None,
         }
     }
 }
@@ -438,6 +441,11 @@ impl VirtualDisk for Client {
         let copies = u64::from(inner.chart.borrow().replication.max(1));
         let sum = |of: fn(&Space) -> u64| servers.iter().map(|info| of(&info.space)).sum::<u64>();
         Ok(Space { total: sum(|x| x.total) / copies, free: sum(|x| x.free) / copies })
+    }
+
+    fn hosts(&self, at: Offset) -> BTreeSet<String> {
+        let chain = self.inner.chain(self.inner.group_of(at.0));
+        chain.iter().flat_map(Chain::serving).map(|member| member.address.host()).collect()
     }
 
     fn traffic(&self) -> Traffic {

@@ -1,4 +1,4 @@
-//! Reads: from any member of the chain, spread over them; from another one when a member does not
+//! Reads: from any member of the chain, spread over them, those on this host first; from another one when a member does not
 //! answer, is not ready, or its copy is damaged.
 
 use std::{sync::Arc, time::Duration};
@@ -100,6 +100,9 @@ impl Inner {
             let spread = (offset / STRIPE).wrapping_add(self.writer.client) as usize;
             let count = members.len();
             members.rotate_left(spread % count);
+            if let Some(near) = &self.config.near {
+                members.sort_by_key(|member| member.address.host() != *near);
+            }
             let shunned = self.shunned.lock();
             if !shunned.is_empty() {
                 let now = self.world.clock.now();

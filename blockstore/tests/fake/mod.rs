@@ -135,7 +135,7 @@ impl Fake {
                 server: ServerId(*server),
                 directory: u128::from(*server),
                 start,
-                address: Address::Unix(format!("/server/{server}").into()),
+                address: format!("10.0.0.{server}:7000").parse().unwrap(),
                 past,
                 space: Space { total: 300, free: 200 },
             };
@@ -190,8 +190,10 @@ impl Fake {
     }
 
     pub(crate) async fn open(self: &Arc<Self>, session: u64, deadline: Duration) -> Arc<Client> {
-        let mut config = ClientConfig::new(Fence(session));
-        config.deadline = deadline;
+        self.open_with(ClientConfig { deadline, ..ClientConfig::new(Fence(session)) }).await
+    }
+
+    pub(crate) async fn open_with(self: &Arc<Self>, config: ClientConfig) -> Arc<Client> {
         let dial = Arc::clone(self) as Arc<dyn Dial>;
         Client::open(&self.world, self.map_client(), dial, config).await.unwrap()
     }

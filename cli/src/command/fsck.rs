@@ -40,7 +40,7 @@ pub(crate) async fn run(
     let access = Remote::new(world, &client, wire::Role::Tool, 0)?.access(world);
     let tie = Tie::tool("fsck");
     let clerk = FileSystem::clerk(world, &access, &tie, true).await?;
-    let disk = role::disk(world, &access, clerk.session().0).await?;
+    let disk = role::disk(world, &access, (clerk.session().0, None)).await?;
     clerk.attach(Arc::new(Reader), Some(fs::Recovery::new(world.clone(), disk.clone())));
     let all = everything()?;
     // The pin keeps the locks from being given up before the check is done.

@@ -38,6 +38,8 @@ pub(crate) struct Tie {
     dev: bool,
     /// Its older sessions are known to be dead.
     replace: bool,
+    /// The host that it is known to be on.
+    host: Option<String>,
 }
 
 impl Tie {
@@ -45,24 +47,39 @@ impl Tie {
     pub(crate) fn mount(mountpoint: &Path, dev: bool) -> Self {
         let shown = mountpoint.display().to_string();
         let owner = if dev { "dev mount".to_owned() } else { format!("mount {shown}") };
-        Self { kind: SessionKind::Mount, owner, mountpoint: Some(shown), dev, replace: dev }
+        Self {
+            kind: SessionKind::Mount,
+            owner,
+            mountpoint: Some(shown),
+            dev,
+            replace: dev,
+            host: None,
+        }
     }
 
-    /// A worker, whose scratch directory is locked.
-    pub(crate) fn worker(node: u64) -> Self {
+    /// A worker, whose scratch directory is locked; `host` is what its address tells.
+    pub(crate) fn worker(node: u64, host: Option<String>) -> Self {
         Self {
             kind: SessionKind::Worker,
             owner: format!("worker {node}"),
             mountpoint: None,
             dev: true,
             replace: true,
+            host,
         }
     }
 
     /// A command that comes and goes.
     pub(crate) fn tool(name: &str) -> Self {
         let owner = format!("{name} {}", std::process::id());
-        Self { kind: SessionKind::Tool, owner, mountpoint: None, dev: false, replace: false }
+        Self {
+            kind: SessionKind::Tool,
+            owner,
+            mountpoint: None,
+            dev: false,
+            replace: false,
+            host: None,
+        }
     }
 }
 
@@ -84,7 +101,7 @@ impl FileSystem {
         timeout: Duration,
     ) -> Outcome<Self> {
         let clerk = Self::clerk(world, access, &tie, true).await?;
-        let disk = disk(world, access, clerk.session().0).await?;
+        let disk = disk(world, access, (clerk.session().0, tie.host.clone())).await?;
         let cannot = || "cannot start the file system".to_owned();
         let deadline = world.clock.now() + timeout;
         let found = world.until(deadline, fs::mkfs::superblock(&disk)).await;
@@ -158,7 +175,7 @@ async fn format(world: &World, access: &Access) -> Outcome {
     clerk.attach(Arc::new(clerk::Nothing), None);
     let whole = Span::one(Name::new(LOCK_VOLUME, 0, 0));
     let pin = clerk.acquire(whole, whole, Mode::Exclusive).await.or_fail(Kind::Failed, cannot)?;
-    let disk = disk(world, access, clerk.session().0).await?;
+    let disk = disk(world, access, (clerk.session().0, None)).await?;
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let root = Root { uid, gid, mode: 0o755 };
     fs::mkfs::format(world, &disk, root).await.or_fail(Kind::Failed, cannot)?;
@@ -167,13 +184,13 @@ async fn format(world: &World, access: &Access) -> Outcome {
     clerk.close().await.or_fail(Kind::Failed, cannot)
 }
 
-/// The virtual disk, for writes of `session`.
+/// The virtual disk, for writes of `session`; what is on `host` is read there.
 pub(crate) async fn disk(
     world: &World,
     access: &Access,
-    session: u64,
+    (session, host): (u64, Option<String>),
 ) -> Outcome<Arc<dyn VirtualDisk>> {
-    let settings = ClientConfig::new(Fence(session));
+    let settings = ClientConfig { near: host, ..ClientConfig::new(Fence(session)) };
     let disk = Client::open(world, access.map.clone(), Arc::new(access.lines.clone()), settings)
         .await
         .or_fail(Kind::Unreachable, || "cannot open the virtual disk".into())?;

@@ -34,8 +34,9 @@ impl Worker {
         (exposed, timeout): (bool, Duration),
     ) -> Outcome<Self> {
         let lock = lock_dir(world, &config.scratch)?;
-        let file_system =
-            FileSystem::open(world, access, Tie::worker(config.node), false, timeout).await?;
+        let me = config.client.workers.iter().find(|peer| peer.node == config.node);
+        let tie = Tie::worker(config.node, me.map(|peer| peer.address.host()));
+        let file_system = FileSystem::open(world, access, tie, false, timeout).await?;
         let client = (file_system.fs.clone(), &file_system.registry);
         let (worker, serving) = serve(world, config, access, client, (programs, exposed)).await?;
         Ok(Self {

@@ -3,7 +3,9 @@
 //! A punched range is discarded on the disk before the call returns: what has been flushed needs
 //! no entry in the log, because runs are addressed by arithmetic and stay where they are.
 
-use blockstore::{Offset, PAGE};
+use std::collections::BTreeMap;
+
+use blockstore::{CHUNK, Offset, PAGE};
 use bytes::Bytes;
 use lockservice::Mode;
 
@@ -81,6 +83,35 @@ impl Fs {
             Ok(found.ok_or(Error::NoSuchPlace)?)
         })
         .await
+    }
+
+    /// The hosts that keep bytes `from` to `to` of a file, each with how many of them: a hint.
+    ///
+    /// # Errors
+    /// [`Error::IsDirectory`], or what kept its inode from being read.
+    pub async fn hosts(
+        &self,
+        ino: InodeNo,
+        from: u64,
+        to: u64,
+    ) -> Result<BTreeMap<String, u64>, Error> {
+        let runs = self.run_io(|tx| {
+            tx.regular(ino)?;
+            let slot = &tx.state.inodes[&ino];
+            Ok(runs_within(&slot.inode, from, to.min(slot.size)))
+        });
+        let mut hosts = BTreeMap::new();
+        for (Offset(start), length) in runs.await? {
+            let mut at = start;
+            while at < start + length {
+                let end = (at / CHUNK + 1).saturating_mul(CHUNK).min(start + length);
+                for host in self.disk.hosts(Offset(at)) {
+                    *hosts.entry(host).or_insert(0) += end - at;
+                }
+                at = end;
+            }
+        }
+        Ok(hosts)
     }
 
     /// Lets what is dirtied from now on take at least `bytes` of space, if the disk has them.

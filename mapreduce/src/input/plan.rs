@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     files::{Files, Line, Stat},
     proto::Piece,
+    scheduler::NodeNo,
 };
 
 /// The last split of a file may be this much larger than asked for, rather than leave a crumb.
@@ -24,6 +25,8 @@ const FILE_COST: u64 = 64 << 10;
 pub(crate) struct Split {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) bytes: u64,
+    /// The machines that it is best read on.
+    pub(crate) near: Vec<NodeNo>,
 }
 
 /// One file of the input.
@@ -197,7 +200,8 @@ fn cut(file: &InputFile, target: u64, rule: &Rule, splits: &mut Vec<Split>) {
         let length = if left <= slop { left } else { rule.align(offset + target) - offset };
         // A record that is longer than a split.
         let length = if length == 0 { left } else { length };
-        splits.push(Split { pieces: vec![piece(file, offset, length)], bytes: length });
+        let pieces = vec![piece(file, offset, length)];
+        splits.push(Split { pieces, bytes: length, near: Vec::new() });
         offset += length;
         if offset >= file.size {
             return;

@@ -23,7 +23,7 @@ use crate::{
         ballots::Term,
         journal::{Begin, Entry, Journal},
     },
-    input::plan::Split,
+    input::{near::Machines, plan::Split},
     peers::Place,
     progress::Phase,
     proto::{self, PingReply, PingRequest},
@@ -79,6 +79,7 @@ pub(super) struct Job {
     pub(super) world: World,
     pub(super) cluster: Cluster,
     pub(super) workers: Vec<Place>,
+    machines: Machines,
     pub(super) spec: JobSpec,
     pub(super) encoded: Vec<u8>,
     pub(super) id: u64,
@@ -144,13 +145,15 @@ impl Job {
     ) -> Self {
         let (news, inbox) = mpsc::channel(NEWS);
         let base = machine.at();
+        let workers: Vec<_> = begin.workers.into_iter().map(Place).collect();
         Self {
             machine,
             term,
             journal: None,
             world: world.clone(),
             cluster: cluster.clone(),
-            workers: begin.workers.into_iter().map(Place).collect(),
+            machines: Machines::of(&workers),
+            workers,
             spec,
             encoded: begin.spec,
             id: begin.job,
@@ -347,6 +350,7 @@ impl Job {
         let (view, mut standbys) = (self.state.view.subscribe(), self.state.standbys.subscribe());
         let output = self.spec.output.clone();
         let service = self.service(worker);
+        let node = self.machines.at(&self.workers[worker.0 as usize]);
         self.spawn("job-watch", async move {
             let service = match service {
                 Ok(service) => service,
@@ -357,7 +361,7 @@ impl Job {
                 // Both, every time: a worker that was given up is taken back when it answers again.
                 if let Ok(hello) = service.hello().await {
                     let (slots, incarnation) = (hello.slots, hello.incarnation);
-                    let joined = Event::Joined { worker, incarnation, slots, node: None };
+                    let joined = Event::Joined { worker, incarnation, slots, node };
                     if news.send(News::Event(joined, None)).await.is_err() {
                         return;
                     }

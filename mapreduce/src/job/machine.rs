@@ -10,7 +10,7 @@ use std::{
 use world::Time;
 
 use crate::{
-    counters::Counters,
+    counters::{Counters, JOB, name},
     input::plan::Split,
     progress::Failure,
     scheduler::{Effect, Event, Limits, Scheduler, Task, WorkerNo},
@@ -51,8 +51,9 @@ impl Machine {
             patience: PATIENCE,
             delay: DELAY,
         };
+        let near = splits.iter().map(|split| split.near.clone()).collect();
         Self {
-            scheduler: Scheduler::new(vec![Vec::new(); splits.len()], spec.reduces, limits),
+            scheduler: Scheduler::new(near, spec.reduces, limits),
             workers: workers.to_vec(),
             counters: BTreeMap::new(),
             failures: VecDeque::new(),
@@ -120,10 +121,16 @@ impl Machine {
         &self.counters
     }
 
-    /// All counters of attempts that count.
+    /// All counters of attempts that count, and of where attempts began.
     pub(crate) fn counters(&self) -> Counters {
         let mut all = Counters::default();
         self.counters.values().for_each(|more| all.merge(more));
+        let tally = self.scheduler.tally();
+        for (name, amount) in [(name::LOCAL_MAPS, tally.local), (name::REMOTE_MAPS, tally.remote)] {
+            if amount > 0 {
+                all.add(JOB, name, u64::from(amount));
+            }
+        }
         all
     }
 

@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -17,10 +16,9 @@ use fs::InodeNo;
 use mapreduce::{Cluster, Error, Files, JobSpec, Line, Place, Stat, Watch, run};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use world::World;
 
 use crate::{
-    harness::{self, Counts, Workers, check, submission},
+    harness::{self, Counts, Workers, check, submission, until},
     memory::{Memory, Through},
     urn::Urn,
 };
@@ -203,15 +201,6 @@ async fn cluster(files: &Arc<Memory>, urn: &Arc<Urn>) -> Workers {
         workers.add(files.clone(), 64 << 20).await;
     }
     workers
-}
-
-/// Waits until `what` is so.
-async fn until(world: &World, what: impl Fn() -> bool) {
-    let deadline = world.clock.now() + Duration::from_secs(60);
-    while !what() {
-        assert!(world.clock.now() < deadline, "it does not come to it");
-        world.clock.sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Whether everything is in its place, and nothing else.

@@ -1,6 +1,6 @@
 //! Input, its counts, workers of this process, and what a finished job must have left.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use mapreduce::{
     Ballots, Cluster, Config, Error, Files, JobSpec, Peers, Place, Programs, Progress, Submission,
@@ -151,5 +151,14 @@ pub(crate) fn spec(output: &str) -> JobSpec {
         reduces: 3,
         split_bytes: 700_000,
         ..JobSpec::default()
+    }
+}
+
+/// Waits until `what` is so.
+pub(crate) async fn until(world: &World, what: impl Fn() -> bool) {
+    let deadline = world.clock.now() + Duration::from_secs(60);
+    while !what() {
+        assert!(world.clock.now() < deadline, "it does not come to it");
+        world.clock.sleep(Duration::from_millis(5)).await;
     }
 }

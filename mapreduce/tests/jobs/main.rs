@@ -5,5 +5,6 @@
 mod failover;
 mod harness;
 mod memory;
+mod near;
 mod urn;
 mod wordcount;

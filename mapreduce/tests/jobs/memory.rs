@@ -18,6 +18,8 @@ struct State {
     paths: BTreeMap<String, InodeNo>,
     content: BTreeMap<InodeNo, Vec<u8>>,
     synced: BTreeMap<InodeNo, bool>,
+    /// The machines that keep files, as far as that makes a difference.
+    kept: BTreeMap<InodeNo, String>,
     /// Files made and names given, in order.
     log: Vec<String>,
     next: u64,
@@ -67,6 +69,12 @@ impl Memory {
         if let Some(content) = self.state.lock().content.get_mut(&ino) {
             content.truncate(offset as usize);
         }
+    }
+
+    /// The file is kept on one machine.
+    pub(crate) fn keep(&self, path: &str, host: &str) {
+        let ino = self.named(path).unwrap();
+        self.state.lock().kept.insert(ino, host.to_owned());
     }
 
     /// What a name leads to.
@@ -204,6 +212,16 @@ impl Files for Memory {
 
     async fn settle(&self) -> Result<(), fs::Error> {
         Ok(())
+    }
+
+    async fn hosts(
+        &self,
+        ino: InodeNo,
+        _offset: u64,
+        length: u64,
+    ) -> Result<BTreeMap<String, u64>, fs::Error> {
+        let kept = self.state.lock().kept.get(&ino).cloned();
+        Ok(kept.into_iter().map(|host| (host, length)).collect())
     }
 }
 
