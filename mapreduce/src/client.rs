@@ -9,9 +9,10 @@ use world::{Address, World};
 use crate::{
     error::Error,
     proto::{
-        CancelRequest, EndRequest, FetchReply, FetchRequest, HelloReply, HelloRequest, JobsReply,
-        JobsRequest, KillRequest, LogsReply, LogsRequest, MapReply, MapRequest, PingReply,
-        PingRequest, ReduceReply, ReduceRequest, workers_client::WorkersClient,
+        CancelRequest, EndRequest, FeedReply, FeedRequest, FetchReply, FetchRequest, HelloReply,
+        HelloRequest, JobsReply, JobsRequest, KillRequest, LogsReply, LogsRequest, MapReply,
+        MapRequest, PingReply, PingRequest, ReduceReply, ReduceRequest,
+        workers_client::WorkersClient,
     },
     service::Service,
 };
@@ -80,6 +81,10 @@ impl Service for Client {
 
     async fn reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Error> {
         ask!(self.reduce(request), ATTEMPT).await
+    }
+
+    async fn feed(&self, request: FeedRequest) -> Result<FeedReply, Error> {
+        ask!(self.feed(request), SHORT).await
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchReply, Error> {

@@ -6,9 +6,11 @@
 
 mod attempt;
 mod drive;
+mod feed;
 pub(crate) mod machine;
 pub(crate) mod output;
 mod show;
+mod standbys;
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,11 +5,12 @@
 //! The rules are the paper's (MapReduce, OSDI'04, sections 3.3 to 3.6 and 4.6): a map of a lost worker runs again even
 //! if it was done, for its output lay there, unless no reduce needs it any more; a reduce that was done stays
 //! done; whichever attempt of a task is done first counts, and the others are ignored. Backup attempts are made by
-//! LATE's rule (OSDI'08), maps wait a little for a worker that has their input (delay scheduling, EuroSys'10).
+//! LATE's rule (OSDI'08); reduces begin before all maps are done, but never in a map's stead; maps wait a little for a worker that has their input (delay scheduling, EuroSys'10).
 //!
 //! Events can be kept and told again to another machine, which then is where this one was: a job's coordinator can be
 //! replaced. Attempts end with the coordinator that began them ([`Event::Resumed`]); what is done stays done.
 
+mod early;
 mod late;
 mod look;
 mod sizes;
@@ -117,6 +118,8 @@ pub(crate) struct Limits {
     pub(crate) patience: Duration,
     /// How long a map waits for a worker that has its input.
     pub(crate) delay: Duration,
+    /// Reduces may begin when so many percent of the maps are done, and none is idle.
+    pub(crate) early_percent: u32,
 }
 
 /// Tasks that may fail on a worker before it is set aside.
@@ -127,6 +130,8 @@ struct Running {
     since: Time,
     thousandths: u32,
     backup: bool,
+    /// A reduce that waits for maps.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -146,7 +151,7 @@ struct Worker {
 
 impl Worker {
     fn is_free(&self) -> bool {
-        !self.aside && self.running.len() < self.slots as usize
+        !self.aside && self.load() < self.slots as usize
     }
 }
 
@@ -176,6 +181,10 @@ pub(crate) struct Scheduler {
     workers: BTreeMap<WorkerNo, Worker>,
     /// Those that could do more.
     free: BTreeSet<WorkerNo>,
+    /// All maps are done.
+    reducing: bool,
+    /// No worker has room for another reduce before that.
+    crowded: bool,
     since_alone: Option<Time>,
     tally: Tally,
     /// What was said last, once the job is over.
@@ -185,12 +194,15 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     /// For maps with the nodes that have their input, and `reduces` reduces.
     pub(crate) fn new(hosts: Vec<Vec<NodeNo>>, reduces: u32, limits: Limits) -> Self {
+        let reducing = hosts.is_empty();
         Self {
             limits,
             maps: Tasks::new(hosts),
             reduces: Tasks::new(vec![Vec::new(); reduces as usize]),
             workers: BTreeMap::new(),
             free: BTreeSet::new(),
+            reducing,
+            crowded: false,
             since_alone: None,
             tally: Tally::default(),
             over: None,
@@ -272,7 +284,7 @@ impl Scheduler {
             }
             self.note_free(number);
         }
-        self.since_alone = None;
+        (self.since_alone, self.crowded) = (None, false);
         let kind = if self.reduces.len() == 0 { Task::Map } else { Task::Reduce };
         let (tasks, _) = self.tasks(kind(0));
         effects.extend(
@@ -298,6 +310,7 @@ impl Scheduler {
             idle_since: now,
             aside: false,
         };
+        self.crowded &= self.workers.contains_key(&worker);
         self.workers.entry(worker).or_insert(fresh).heard = now;
         self.note_free(worker);
     }
@@ -322,6 +335,7 @@ impl Scheduler {
         let known = self.workers.get_mut(&worker)?;
         let running = known.running.remove(&attempt)?;
         known.idle_since = now;
+        self.crowded = false;
         self.note_free(worker);
         Some(running)
     }
@@ -491,17 +505,18 @@ impl Scheduler {
 
     /// Gives idle tasks to free slots.
     fn next(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let maps_done = self.maps.are_done();
+        self.turn(now);
+        let maps_done = self.reducing;
         // Maps that are lost now are not needed any more.
         if self.reduces.are_done() && (maps_done || self.reduces.len() > 0) {
             return self.end(Effect::Finished, effects);
         }
         if self.maps.idle() == 0 && (!maps_done || self.reduces.idle() == 0) {
-            return;
+            return self.begin_early(now, effects);
         }
         let order = |number: &WorkerNo| {
             let known = self.workers.get(number)?;
-            Some((known.failures, known.running.len(), *number))
+            Some((known.failures, known.load(), *number))
         };
         let mut free: Vec<_> = self.free.iter().filter_map(order).collect();
         while !free.is_empty() {
@@ -516,19 +531,24 @@ impl Scheduler {
             }
             free = given;
         }
+        self.begin_early(now, effects);
+    }
+
+    /// Which tasks a worker may be given: not those that failed there, as long as there is another one.
+    fn may(&self, worker: WorkerNo) -> impl Fn(&tasks::One) -> bool {
+        move |task| {
+            // One that is set aside will never take it.
+            let mut working = self.workers.iter().filter(|(_, worker)| !worker.aside);
+            !task.failed_on.contains(&worker)
+                || working.all(|(number, _)| task.failed_on.contains(number))
+        }
     }
 
     /// A task for a worker that is free.
     fn pick(&mut self, now: Time, worker: WorkerNo) -> Option<Task> {
         let known = self.workers.get(&worker)?;
-        // One that is set aside will never take it.
-        let working = self.workers.iter().filter(|(_, worker)| !worker.aside);
-        let may = |task: &tasks::One| {
-            !task.failed_on.contains(&worker)
-                || working.clone().all(|(number, _)| task.failed_on.contains(number))
-        };
         let waited = now.since(known.idle_since) >= self.limits.delay;
-        if let Some((map, local)) = self.maps.pick(known.node, waited, may) {
+        if let Some((map, local)) = self.maps.pick(known.node, waited, self.may(worker)) {
             match local {
                 Some(true) => self.tally.local += 1,
                 Some(false) => self.tally.remote += 1,
@@ -536,10 +556,10 @@ impl Scheduler {
             }
             return Some(Task::Map(map));
         }
-        if !self.maps.are_done() {
+        if !self.reducing {
             return None;
         }
-        self.reduces.pick(None, true, may).map(|(reduce, _)| Task::Reduce(reduce))
+        self.reduces.pick(None, true, self.may(worker)).map(|(reduce, _)| Task::Reduce(reduce))
     }
 
     fn start(
@@ -553,7 +573,9 @@ impl Scheduler {
         let (tasks, number) = self.tasks(task);
         let (attempt, skip) = tasks.begin(number, worker);
         if let Some(known) = self.workers.get_mut(&worker) {
-            known.running.insert((task, attempt), Running { since: now, thousandths: 0, backup });
+            let waits = matches!(task, Task::Reduce(_)) && !self.reducing;
+            let running = Running { since: now, thousandths: 0, backup, waits };
+            known.running.insert((task, attempt), running);
         }
         self.note_free(worker);
         effects.push(Effect::Start { worker, task, attempt, skip });

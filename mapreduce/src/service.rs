@@ -9,9 +9,10 @@ use tonic::{Request, Response, Status};
 use crate::{
     error::Error,
     proto::{
-        CancelReply, CancelRequest, EndReply, EndRequest, FetchReply, FetchRequest, HelloReply,
-        HelloRequest, JobsReply, JobsRequest, KillReply, KillRequest, LogsReply, LogsRequest,
-        MapReply, MapRequest, PingReply, PingRequest, ReduceReply, ReduceRequest,
+        CancelReply, CancelRequest, EndReply, EndRequest, FeedReply, FeedRequest, FetchReply,
+        FetchRequest, HelloReply, HelloRequest, JobsReply, JobsRequest, KillReply, KillRequest,
+        LogsReply, LogsRequest, MapReply, MapRequest, PingReply, PingRequest, ReduceReply,
+        ReduceRequest,
         workers_server::{Workers, WorkersServer},
     },
     worker::Worker,
@@ -24,6 +25,7 @@ pub(crate) trait Service: Send + Sync {
     async fn hello(&self) -> Result<HelloReply, Error>;
     async fn map(&self, request: MapRequest) -> Result<MapReply, Error>;
     async fn reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Error>;
+    async fn feed(&self, request: FeedRequest) -> Result<FeedReply, Error>;
     async fn fetch(&self, request: FetchRequest) -> Result<FetchReply, Error>;
     async fn cancel(&self, request: CancelRequest) -> Result<(), Error>;
     async fn ping(&self, request: PingRequest) -> Result<PingReply, Error>;
@@ -62,6 +64,10 @@ impl Workers for Server {
         request: Request<ReduceRequest>,
     ) -> Result<Response<ReduceReply>, Status> {
         self.0.reduce(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn feed(&self, request: Request<FeedRequest>) -> Result<Response<FeedReply>, Status> {
+        self.0.feed(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {

@@ -94,6 +94,9 @@ pub struct JobSpec {
     pub attempts: u32,
     /// Records of one split that are left out after two attempts failed on each of them; 0: a bad record fails the job.
     pub skip: u32,
+    /// Reduces begin to fetch when so many percent of the maps are done, and none of them waits for a worker; above 100: when
+    /// all are done.
+    pub early_percent: u32,
     /// Whether slow attempts get a second one.
     pub backups: bool,
     /// Its share of the slots, compared to other jobs that run at the same time.
@@ -125,6 +128,7 @@ impl Default for JobSpec {
             gzip: false,
             attempts: 4,
             skip: 0,
+            early_percent: 5,
             backups: true,
             weight: 4,
             silence: Duration::from_secs(10),

@@ -16,7 +16,6 @@ use crate::{
     api::Job,
     files::Files,
     peers::Peers,
-    proto::Source,
     shuffle::order::{Order, Partitioner, Route},
     spec::{JobSpec, Program},
     store::{JobStore, Store},
@@ -80,6 +79,5 @@ pub(crate) struct MapWork {
 pub(crate) struct ReduceWork {
     pub(crate) reduce: u32,
     pub(crate) attempt: u32,
-    pub(crate) sources: Vec<Source>,
     pub(crate) temporary: String,
 }

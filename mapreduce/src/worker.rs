@@ -16,8 +16,9 @@ use crate::{
     job::Cluster,
     peers::Place,
     proto::{
-        self, CancelRequest, EndRequest, FetchReply, FetchRequest, HelloReply, JobsReply,
-        LogsReply, MapReply, MapRequest, PingReply, PingRequest, ReduceReply, ReduceRequest,
+        self, CancelRequest, EndRequest, FeedReply, FeedRequest, FetchReply, FetchRequest,
+        HelloReply, JobsReply, LogsReply, MapReply, MapRequest, PingReply, PingRequest,
+        ReduceReply, ReduceRequest,
     },
     service::Service,
     slots::{Slot, Slots},
@@ -91,13 +92,13 @@ impl Worker {
         &self.config.place
     }
 
-    /// What an attempt needs, and a slot for it when its job's turn has come.
-    async fn bench(
+    /// What an attempt needs.
+    fn bench(
         &self,
         (job, term): (u64, u64),
         spec: &[u8],
         attempt: (bool, u32, u32),
-    ) -> Result<(Bench, Slot), Error> {
+    ) -> Result<Bench, Error> {
         let spec = JobSpec::decode(spec)?;
         spec.check()?;
         let native = match &spec.program {
@@ -108,12 +109,7 @@ impl Worker {
         };
         let store = self.admit(job, term)?;
         let gauge = store.begin(attempt);
-        let slot = tokio::select! {
-            biased;
-            () = gauge.cancelled() => return Err(Error::Cancelled),
-            slot = self.slots.take(job, spec.weight) => slot,
-        };
-        let bench = Bench {
+        Ok(Bench {
             world: self.world.clone(),
             files: self.cluster.files.clone(),
             store: self.store.clone(),
@@ -124,8 +120,16 @@ impl Worker {
             number: job,
             memory: self.config.memory,
             gauge,
-        };
-        Ok((bench, slot))
+        })
+    }
+
+    /// A slot, when the job's turn has come.
+    async fn slot(&self, bench: &Bench) -> Result<Slot, Error> {
+        tokio::select! {
+            biased;
+            () = bench.gauge.cancelled() => Err(Error::Cancelled),
+            slot = self.slots.take(bench.number, bench.spec.weight) => Ok(slot),
+        }
     }
 
     /// The job's part, for a coordinator that is not older than another that was heard of.
@@ -136,8 +140,8 @@ impl Worker {
 
     async fn run_map(&self, request: MapRequest) -> Result<MapReply, Error> {
         let attempt = (false, request.map, request.attempt);
-        let (bench, _slot) =
-            self.bench((request.job, request.term), &request.spec, attempt).await?;
+        let bench = self.bench((request.job, request.term), &request.spec, attempt)?;
+        let _slot = self.slot(&bench).await?;
         let work = MapWork {
             map: request.map,
             attempt: request.attempt,
@@ -152,15 +156,21 @@ impl Worker {
 
     async fn run_reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Failed> {
         let attempt = (true, request.reduce, request.attempt);
-        let (bench, _slot) =
-            self.bench((request.job, request.term), &request.spec, attempt).await?;
+        let bench = self.bench((request.job, request.term), &request.spec, attempt)?;
+        // One that waits for maps takes no slot from them.
+        let at_once = if request.complete { Some(self.slot(&bench).await?) } else { None };
+        bench.gauge.feed(request.sources, request.complete);
+        let parts = task::reduce::fetch(&bench, request.reduce).await?;
+        let _slot = match at_once {
+            Some(slot) => slot,
+            None => self.slot(&bench).await?,
+        };
         let work = ReduceWork {
             reduce: request.reduce,
             attempt: request.attempt,
-            sources: request.sources,
             temporary: request.temporary,
         };
-        let counters = task::reduce::run(&bench, work).await?;
+        let counters = task::reduce::run(&bench, work, parts).await?;
         Ok(ReduceReply { counters: Some((&counters).into()), ..ReduceReply::default() })
     }
 }
@@ -197,6 +207,13 @@ impl Service for Worker {
             gauge.cancel();
         }
         Ok(())
+    }
+
+    async fn feed(&self, request: FeedRequest) -> Result<FeedReply, Error> {
+        let attempt = (true, request.reduce, request.attempt);
+        let gauge = self.admit(request.job, request.term)?.gauge(attempt);
+        let taken = gauge.inspect(|gauge| gauge.feed(request.sources, request.complete)).is_some();
+        Ok(FeedReply { taken })
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchReply, Error> {

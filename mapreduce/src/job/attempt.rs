@@ -5,7 +5,7 @@ use crate::{
     counters::Counters,
     error::Error,
     proto::{self, CancelRequest, MapRequest, Piece, ReduceRequest, Source},
-    scheduler::{Sizes, Task},
+    scheduler::{Sizes, Task, WorkerNo},
     service::Service,
 };
 
@@ -34,14 +34,14 @@ impl Ask {
     }
 
     pub(super) fn reduce(job: &Job, (reduce, attempt): (u32, u32)) -> Self {
-        let source = |(worker, map, attempt, size)| {
-            let worker: crate::scheduler::WorkerNo = worker;
-            Source { place: job.workers[worker.0 as usize].0.clone(), map, attempt, size }
-        };
-        let sources = job.machine.scheduler.sources(reduce).into_iter().map(source).collect();
+        let scheduler = &job.machine.scheduler;
+        let (sources, complete) = (scheduler.sources(reduce), scheduler.are_maps_done());
+        let sources = self::sources(job, sources);
         let temporary = super::output::temporary(&job.spec, Task::Reduce(reduce), attempt);
         let (job, spec, term) = (job.id, job.encoded.clone(), job.term.0);
-        Self::Reduce(ReduceRequest { job, reduce, attempt, sources, temporary, spec, term })
+        let request =
+            ReduceRequest { job, reduce, attempt, sources, temporary, spec, term, complete };
+        Self::Reduce(request)
     }
 
     /// Waits for the worker. An error means that it was not reached.
@@ -67,6 +67,17 @@ impl Ask {
             counters: counters.as_ref().map(Counters::from).unwrap_or_default(),
         })
     }
+}
+
+/// Where outputs lie, by the places of the workers.
+pub(super) fn sources(job: &Job, sources: Vec<(WorkerNo, u32, u32, u64)>) -> Vec<Source> {
+    let source = |(worker, map, attempt, size): (WorkerNo, u32, u32, u64)| Source {
+        place: job.workers[worker.0 as usize].0.clone(),
+        map,
+        attempt,
+        size,
+    };
+    sources.into_iter().map(source).collect()
 }
 
 pub(super) fn cancel((job, term): (u64, u64), task: Task, attempt: u32) -> CancelRequest {

@@ -13,6 +13,7 @@ use world::{Task as Running, Time, World};
 use super::{
     Cluster, Summary, Watch,
     attempt::{self, Ask, Told},
+    feed::{Feeds, Hungry},
     machine::Machine,
     output,
 };
@@ -36,26 +37,26 @@ const TICK: Duration = Duration::from_millis(250);
 const PING: Duration = Duration::from_millis(500);
 /// The least time between two pings of a standby that has entries to read.
 const SOON: Duration = Duration::from_millis(20);
-/// How long a job waits for its first standby before it begins anything.
-const FIRST_STANDBY: Duration = Duration::from_secs(2);
 const RATE_EVERY: Duration = Duration::from_secs(1);
 /// News that wait for the loop, and that are taken at once.
 const NEWS: usize = 1024;
-/// Workers that are asked to be standbys.
-const STANDBYS: usize = 2;
 /// Signs of life are told to the machine so often within the silence that makes a worker lost.
 const SIGNS: u32 = 4;
 /// Steps of progress that the machine is told of.
 const STEP: u32 = 20;
 /// Bytes of entries without effect that wait for the next commit.
 const LAZY: usize = 64 << 10;
-/// A standby that has replayed so many bytes less than are durable holds the coordinator up.
-const LAG: u64 = 1 << 20;
 
 /// What tasks tell the loop.
 pub(super) enum News {
     Event(Event, Option<Counters>),
     Pinged(WorkerNo, PingReply),
+    /// A reduce that waits for maps was told more, or was not.
+    Fed {
+        hungry: Hungry,
+        taken: bool,
+        complete: bool,
+    },
 }
 
 /// Ends its tasks when the job is dropped.
@@ -85,7 +86,7 @@ pub(super) struct Job {
     pub(super) id: u64,
     pub(super) splits: Vec<Split>,
     news: mpsc::Sender<News>,
-    inbox: mpsc::Receiver<News>,
+    pub(super) inbox: mpsc::Receiver<News>,
     /// When the job's own time was `base`, by this machine's clock.
     pub(super) since: Time,
     base: Time,
@@ -105,15 +106,17 @@ pub(super) struct State {
     /// What the workers are given to show to others.
     pub(super) view: watch::Sender<Arc<Vec<u8>>>,
     /// Which workers are standbys, and how much of the journal there is.
-    standbys: watch::Sender<(Vec<WorkerNo>, u64)>,
+    pub(super) standbys: watch::Sender<(Vec<WorkerNo>, u64)>,
     /// How far each standby is in the present journal.
-    followed: BTreeMap<WorkerNo, u64>,
+    pub(super) followed: BTreeMap<WorkerNo, u64>,
     /// When the machine last heard of each worker.
     heard: BTreeMap<WorkerNo, Time>,
     /// The progress of running attempts that it was told of.
     progress: BTreeMap<(WorkerNo, Task, u32), u32>,
+    /// Reduces that wait for maps.
+    pub(super) feeds: Feeds,
     /// What came while a standby held the loop up.
-    backlog: VecDeque<News>,
+    pub(super) backlog: VecDeque<News>,
 }
 
 impl State {
@@ -130,6 +133,7 @@ impl State {
             followed: BTreeMap::new(),
             heard: BTreeMap::new(),
             progress: BTreeMap::new(),
+            feeds: Feeds::default(),
             backlog: VecDeque::new(),
         }
     }
@@ -199,6 +203,7 @@ impl Job {
             if let Some(done) = self.tell(std::mem::take(&mut events)).await? {
                 return done;
             }
+            self.feed(false);
             watch.progress.send_replace(self.progress(Phase::Map));
             let next = match self.state.backlog.pop_front() {
                 Some(news) => Ok(Some(news)),
@@ -211,6 +216,7 @@ impl Job {
                     tick = self.world.clock.now() + TICK;
                     self.show(Phase::Map, watch);
                     self.choose_standbys();
+                    self.feed(true);
                     events.push((Event::Tick, None));
                 }
             }
@@ -265,6 +271,9 @@ impl Job {
                 }
             }
             News::Event(event, counters) => events.push((event, counters)),
+            News::Fed { hungry, taken, complete } => {
+                self.state.feeds.heard(hungry, taken, complete);
+            }
             News::Pinged(worker, mut reply) => {
                 if reply.term > self.term.0 {
                     return Err(Error::Deposed);
@@ -318,7 +327,8 @@ impl Job {
             Effect::Start { worker, task, attempt, skip } => {
                 self.start(worker, (task, attempt), skip);
             }
-            Effect::Accept { .. } => {}
+            Effect::Accept { task: Task::Map(map), .. } => self.state.feeds.note(map),
+            Effect::Accept { task: Task::Reduce(_), .. } => {}
             Effect::Commit { task, attempt } => self.commit(task, attempt),
             Effect::Cancel { worker, task, attempt } => self.cancel(worker, task, attempt),
             Effect::Finished => return Some(Ok(())),
@@ -334,7 +344,12 @@ impl Job {
         None
     }
 
-    fn service(&self, worker: WorkerNo) -> Result<Arc<dyn Service>, Error> {
+    /// Where tasks tell what came of them.
+    pub(super) fn news(&self) -> mpsc::Sender<News> {
+        self.news.clone()
+    }
+
+    pub(super) fn service(&self, worker: WorkerNo) -> Result<Arc<dyn Service>, Error> {
         self.cluster.peers.get(&self.workers[worker.0 as usize])
     }
 
@@ -408,7 +423,12 @@ impl Job {
                 let pieces = self.splits[map as usize].pieces.clone();
                 Ask::map(self, (map, attempt), pieces, skip)
             }
-            Task::Reduce(reduce) => Ask::reduce(self, (reduce, attempt)),
+            Task::Reduce(reduce) => {
+                if !self.machine.scheduler.are_maps_done() {
+                    self.state.feeds.wait((worker, reduce, attempt));
+                }
+                Ask::reduce(self, (reduce, attempt))
+            }
         };
         let (news, service) = (self.news.clone(), self.service(worker));
         self.spawn("job-attempt", async move {
@@ -467,105 +487,6 @@ impl Job {
         });
     }
 
-    /// Waits until there is a standby, for a while.
-    async fn await_first_standby(&mut self) -> Result<(), Error> {
-        if !self.is_journalled() {
-            return Ok(());
-        }
-        let durable = self.journal.as_ref().map_or(0, Journal::durable);
-        let patience = self.world.clock.now() + FIRST_STANDBY;
-        let mut answered = Vec::new();
-        while self.state.followed.is_empty() {
-            let Ok(Some(news)) = self.world.until(patience, self.inbox.recv()).await else {
-                tracing::warn!("the job has no standby");
-                break;
-            };
-            if let News::Event(Event::Joined { worker, .. }, _) = &news
-                && !answered.contains(worker)
-                && answered.len() < STANDBYS
-            {
-                answered.push(*worker);
-                self.state.standbys.send_replace((answered.clone(), durable));
-            }
-            self.keep(news)?;
-        }
-        Ok(())
-    }
-
-    /// Keeps news for later, but for what a standby says of itself.
-    fn keep(&mut self, mut news: News) -> Result<(), Error> {
-        if let News::Pinged(worker, reply) = &mut news {
-            self.note_followed(*worker, reply.followed.take())?;
-        }
-        self.state.backlog.push_back(news);
-        Ok(())
-    }
-
-    /// Has enough workers follow the journal, as long as they are heard of.
-    fn choose_standbys(&mut self) {
-        if !self.is_journalled() {
-            return;
-        }
-        let scheduler = &self.machine.scheduler;
-        let living: Vec<_> = scheduler.living().take(STANDBYS * 2).collect();
-        let followed = &mut self.state.followed;
-        self.state.standbys.send_if_modified(|(chosen, _)| {
-            let before = chosen.clone();
-            chosen.retain(|worker| scheduler.living().any(|living| living == *worker));
-            followed.retain(|worker, _| chosen.contains(worker));
-            for worker in living {
-                if chosen.len() < STANDBYS && !chosen.contains(&worker) {
-                    chosen.push(worker);
-                }
-            }
-            *chosen != before
-        });
-    }
-
-    fn note_followed(
-        &mut self,
-        worker: WorkerNo,
-        followed: Option<proto::Followed>,
-    ) -> Result<(), Error> {
-        let Some(followed) = followed else { return Ok(()) };
-        if !followed.diverged.is_empty() {
-            return Err(Error::Standby {
-                place: self.machine.place(worker),
-                reason: followed.diverged,
-            });
-        }
-        if followed.term == self.term.0 {
-            self.state.followed.insert(worker, followed.length);
-        }
-        Ok(())
-    }
-
-    /// How many bytes the slowest standby that follows is behind.
-    fn lag(&self) -> u64 {
-        let durable = self.journal.as_ref().map_or(0, Journal::durable);
-        let least = self.state.followed.values().min().copied();
-        least.map_or(0, |least| durable.saturating_sub(least))
-    }
-
-    /// Slows down for a standby that lags; one that does not catch up in time is no standby any more.
-    async fn wait_for_standbys(&mut self) -> Result<(), Error> {
-        let patience = self.world.clock.now() + self.spec.silence;
-        while self.lag() > LAG {
-            match self.world.until(patience, self.inbox.recv()).await {
-                Ok(Some(news)) => self.keep(news)?,
-                Ok(None) => return Ok(()),
-                Err(_) => {
-                    let slow = self.state.followed.iter().min_by_key(|(_, length)| **length);
-                    let Some(slow) = slow.map(|(worker, _)| *worker) else { return Ok(()) };
-                    tracing::warn!(worker = self.machine.place(slow), "a standby is too slow");
-                    self.state.followed.remove(&slow);
-                    self.state.standbys.send_modify(|(chosen, _)| chosen.retain(|w| *w != slow));
-                }
-            }
-        }
-        Ok(())
-    }
-
     pub(super) async fn finish(&mut self, watch: &Watch) -> Result<Summary, Error> {
         watch.progress.send_replace(self.progress(Phase::Finishing));
         output::succeed(self.cluster.files.as_ref(), &self.spec.output).await?;
@@ -583,6 +504,7 @@ impl Job {
     /// Nothing is done for the job any more.
     pub(super) fn stop(&mut self) {
         self.state.tasks.0.drain(..).for_each(|task| task.abort());
+        self.state.feeds = Feeds::default();
     }
 
     /// Lets the workers forget the job; one that does not hear it forgets by itself in time.

@@ -50,6 +50,7 @@ impl Machine {
             backups: spec.backups,
             patience: PATIENCE,
             delay: DELAY,
+            early_percent: spec.early_percent,
         };
         let near = splits.iter().map(|split| split.near.clone()).collect();
         Self {

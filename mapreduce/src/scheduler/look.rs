@@ -12,6 +12,26 @@ impl Scheduler {
         self.maps.sources(reduce)
     }
 
+    /// Where the output of some maps lies, of those that are done, with about the bytes of partition `reduce`; empty ones
+    /// left out.
+    pub(crate) fn sources_of(
+        &self,
+        maps: impl Iterator<Item = u32>,
+        reduce: u32,
+    ) -> Vec<(WorkerNo, u32, u32, u64)> {
+        maps.filter_map(|map| self.maps.source(map, reduce)).collect()
+    }
+
+    /// Whether the outputs of all maps are there.
+    pub(crate) fn are_maps_done(&self) -> bool {
+        self.maps.are_done()
+    }
+
+    /// Whether an attempt runs on a worker.
+    pub(crate) fn is_running(&self, worker: WorkerNo, attempt: (Task, u32)) -> bool {
+        self.workers.get(&worker).is_some_and(|worker| worker.running.contains_key(&attempt))
+    }
+
     /// Tasks done, maps and reduces.
     pub(crate) fn counts(&self) -> (u32, u32) {
         (self.maps.done(), self.reduces.done())

@@ -337,6 +337,12 @@ impl World {
         if !machine.held.remove(&(which.0, which.1, attempt)) {
             return;
         }
+        if which.0 && !self.scheduler.are_maps_done() {
+            // It began early, and waits.
+            self.machines[worker as usize].held.insert((which.0, which.1, attempt));
+            let thing = Thing::End { worker, incarnation, task: which, attempt, fails };
+            return self.at(self.now + 500, thing);
+        }
         let mut lost = Vec::new();
         if which.0 {
             // A few sources are looked at; all of them would be too many.
@@ -420,7 +426,7 @@ impl World {
 }
 
 fn weather() -> Weather {
-    let limits = Limits { attempts: 1000, ..LIMITS };
+    let limits = Limits { attempts: 1000, early_percent: 5, ..LIMITS };
     Weather { maps: 60, reduces: 12, workers: 8, trouble: 0, stragglers: 0, limits }
 }
 

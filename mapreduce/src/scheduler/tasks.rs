@@ -272,13 +272,17 @@ impl Tasks {
 
     /// Where outputs lie, with about the bytes of `partition`; empty ones left out.
     pub(crate) fn sources(&self, partition: u32) -> Vec<(WorkerNo, u32, u32, u64)> {
-        let source = |(map, one): (usize, &One)| match &one.state {
+        (0..self.all.len() as u32).filter_map(|map| self.source(map, partition)).collect()
+    }
+
+    /// Where the output of one map lies, if it is done and has anything for the partition.
+    pub(crate) fn source(&self, map: u32, partition: u32) -> Option<(WorkerNo, u32, u32, u64)> {
+        match self.state(map)? {
             State::Done { worker: Some(worker), attempt, sizes } => {
                 let size = sizes.get(partition);
-                (size > 0).then_some((*worker, map as u32, *attempt, size))
+                (size > 0).then_some((*worker, map, *attempt, size))
             }
             _ => None,
-        };
-        self.all.iter().enumerate().filter_map(source).collect()
+        }
     }
 }

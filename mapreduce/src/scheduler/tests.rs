@@ -15,6 +15,7 @@ pub(super) const LIMITS: Limits = Limits {
     backups: true,
     patience: Duration::from_secs(2),
     delay: Duration::from_secs(1),
+    early_percent: 101,
 };
 const A: WorkerNo = WorkerNo(0);
 const B: WorkerNo = WorkerNo(1);

@@ -45,7 +45,8 @@ fn begin(words: &[&str]) -> Scheduler {
     for (map, node) in list(words, "at").into_iter().enumerate() {
         hosts[map].push(NodeNo(node));
     }
-    let limits = Limits { skip: of("skip").unwrap_or(0), ..LIMITS };
+    let early_percent = of("early").unwrap_or(LIMITS.early_percent);
+    let limits = Limits { skip: of("skip").unwrap_or(0), early_percent, ..LIMITS };
     Scheduler::new(hosts, of("reduces").unwrap(), limits)
 }
 
@@ -165,4 +166,9 @@ fn backup_attempts() {
 #[test]
 fn input_that_lies_somewhere() {
     check(include_str!("transcripts/locality.txt"));
+}
+
+#[test]
+fn reduces_that_begin_early() {
+    check(include_str!("transcripts/early.txt"));
 }

@@ -344,6 +344,18 @@ impl Typed {
         Ok(self.number::<u64>(&names)?.unwrap_or(0).min(1_000_000) as u32)
     }
 
+    /// Told as a part of 1.
+    fn early_percent(&self) -> Result<u32, Error> {
+        let names = [
+            "mapreduce.job.reduce.slowstart.completedmaps",
+            "mapred.reduce.slowstart.completed.maps",
+        ];
+        let Some(text) = self.get(&names) else { return Ok(JobSpec::default().early_percent) };
+        let part = text.parse::<f64>().ok().filter(|part| (0.0..=1.0).contains(part));
+        let percent = part.map(|part| (part * 100.0).ceil() as u32);
+        percent.ok_or_else(|| usage(format_args!("{}={text} is no part of 1", names[0])))
+    }
+
     fn weight(&self) -> Result<u32, Error> {
         match self.get(&["mapreduce.job.priority", "mapred.job.priority"]) {
             None => Ok(crate::spec::weight("NORMAL").unwrap_or(4)),
@@ -437,6 +449,7 @@ impl Typed {
             gzip: self.gzip()?,
             attempts: attempts.max(1),
             skip: self.skip()?,
+            early_percent: self.early_percent()?,
             backups: self
                 .get(&["mapreduce.map.speculative", "mapred.map.tasks.speculative.execution"])
                 != Some("false"),

@@ -1,10 +1,13 @@
-//! Bringing the parts of map output that a reduce needs to it: into memory as long as there is room, then
+//! Bringing the parts of map output that a reduce needs to it, as it is told of them: into memory as long as there is room, then
 //! onto the local disk. What they hold is not known here.
 
-use std::sync::atomic::Ordering;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::atomic::Ordering,
+};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use super::{Bench, collect::FACTOR};
 use crate::{
@@ -17,6 +20,8 @@ use crate::{
 
 /// Parts fetched at once.
 const ABREAST: usize = 5;
+/// While maps run, a reduce that waits for them has this part of its memory.
+const WAITING: u64 = 4;
 /// Bytes of one answer.
 const PIECE: u64 = 4 << 20;
 
@@ -34,6 +39,8 @@ pub(crate) struct Parts {
     /// Parts in memory, by their place in `places`.
     memory: Vec<usize>,
     bytes: u64,
+    /// Bytes that were fetched.
+    pub(crate) fetched: u64,
     /// Files that places lie in.
     spilled: Vec<Output>,
 }
@@ -41,6 +48,7 @@ pub(crate) struct Parts {
 impl Parts {
     fn add(&mut self, map: u32, bytes: Bytes) {
         self.bytes += bytes.len() as u64;
+        self.fetched += bytes.len() as u64;
         self.memory.push(self.places.len());
         self.places.push((map, Place::Memory(bytes)));
     }
@@ -93,32 +101,105 @@ pub(crate) struct Runs<'a> {
     pub(crate) order: &'a Order,
 }
 
-/// Fetches all parts.
-pub(crate) async fn all(
-    bench: &Bench,
-    partition: u32,
-    sources: Vec<Source>,
-) -> Result<Result<Parts, Lost>, Error> {
-    let mut fetches = stream::iter(sources)
-        .map(|source| async move { (source.map, one(bench, partition, &source).await) })
-        .buffer_unordered(ABREAST);
-    let mut parts = Parts::default();
-    let mut lost = Lost { maps: Vec::new(), reason: String::new() };
-    while let Some((map, fetched)) = fetches.next().await {
-        bench.gauge.check()?;
-        match fetched {
-            Ok(bytes) => parts.add(map, bytes),
-            Err(error) => {
-                lost.maps.push(map);
-                lost.reason = format!("the output of map {map} cannot be had: {error}");
+/// What is known of the output of maps, and what was fetched of it.
+struct Fetching<'a> {
+    bench: &'a Bench,
+    /// The latest that was told of maps whose part is not here.
+    latest: BTreeMap<u32, Source>,
+    /// Maps whose part is here.
+    here: BTreeSet<u32>,
+    /// To be fetched.
+    next: VecDeque<Source>,
+    /// Maps whose part could not be had, and why, until more is told of them.
+    missing: BTreeMap<u32, String>,
+}
+
+impl Fetching<'_> {
+    /// Takes what was told: a map that is told of again was done again, because its output was lost.
+    fn take(&mut self, sources: Vec<Source>) {
+        for source in sources {
+            let map = source.map;
+            if self.here.contains(&map) {
+                continue;
+            }
+            let is_new = self.latest.insert(map, source.clone()).is_none();
+            if is_new {
+                // Fetching is half of the work, reducing the other.
+                self.bench.gauge.all.fetch_add(source.size * 2, Ordering::Relaxed);
+            }
+            if self.missing.remove(&map).is_some() || is_new {
+                self.next.push_back(source);
             }
         }
-        if parts.bytes > bench.memory {
+    }
+
+    /// Notes that a part could not be had; it is tried again if its map was done again meanwhile.
+    fn fail(&mut self, source: &Source, error: &Error) {
+        let map = source.map;
+        match self.latest.get(&map) {
+            Some(latest) if latest != source => self.next.push_back(latest.clone()),
+            _ => {
+                let reason = format!("the output of map {map} cannot be had: {error}");
+                self.missing.insert(map, reason);
+            }
+        }
+    }
+}
+
+/// Fetches the parts of all maps that the attempt is told of, until it was told of all.
+pub(crate) async fn all(bench: &Bench, partition: u32) -> Result<Result<Parts, Lost>, Error> {
+    let mut fetching = Fetching {
+        bench,
+        latest: BTreeMap::new(),
+        here: BTreeSet::new(),
+        next: VecDeque::new(),
+        missing: BTreeMap::new(),
+    };
+    let mut parts = Parts::default();
+    let mut under_way = FuturesUnordered::new();
+    let mut complete = false;
+    loop {
+        while under_way.len() < ABREAST
+            && let Some(source) = fetching.next.pop_front()
+        {
+            under_way.push(fetch(bench, partition, source));
+        }
+        if complete && under_way.is_empty() {
+            break;
+        }
+        let fetched = tokio::select! {
+            biased;
+            () = bench.gauge.cancelled() => return Err(Error::Cancelled),
+            feed = bench.gauge.fed() => {
+                complete = feed.complete;
+                fetching.take(feed.sources);
+                continue;
+            }
+            Some(fetched) = under_way.next(), if !under_way.is_empty() => fetched,
+        };
+        match fetched {
+            (source, Ok(bytes)) => {
+                fetching.latest.remove(&source.map);
+                fetching.here.insert(source.map);
+                parts.add(source.map, bytes);
+            }
+            (source, Err(error)) => fetching.fail(&source, &error),
+        }
+        // While it waits, others work with the memory.
+        let room = if complete { bench.memory } else { bench.memory / WAITING };
+        if parts.bytes > room {
             let writer = bench.store.writer(bench.number, false)?;
             parts = bench.world.blocking(move || parts.spill(writer)).await?;
         }
     }
-    Ok(if lost.maps.is_empty() { Ok(parts) } else { Err(lost) })
+    let maps: Vec<_> = fetching.missing.keys().copied().collect();
+    let reason = fetching.missing.into_values().next_back().unwrap_or_default();
+    Ok(if maps.is_empty() { Ok(parts) } else { Err(Lost { maps, reason }) })
+}
+
+async fn fetch(bench: &Bench, partition: u32, source: Source) -> (Source, Result<Bytes, Error>) {
+    let fetched = one(bench, partition, &source).await;
+    (source, fetched)
 }
 
 async fn one(bench: &Bench, partition: u32, source: &Source) -> Result<Bytes, Error> {

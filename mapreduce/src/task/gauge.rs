@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{counters::Counters, error::Error};
+use crate::{counters::Counters, error::Error, proto::Source};
 
 /// Last lines of standard error that are told when a program fails.
 const TAIL_LINES: usize = 10;
@@ -33,6 +33,16 @@ pub(crate) struct Gauge {
     tail: Mutex<VecDeque<String>>,
     cancelled: AtomicBool,
     cancel: Notify,
+    feed: Mutex<Feed>,
+    fed: Notify,
+}
+
+/// What a reduce was told of the output of maps and has not looked at yet.
+#[derive(Default)]
+pub(crate) struct Feed {
+    pub(crate) sources: Vec<Source>,
+    /// No more will come.
+    pub(crate) complete: bool,
 }
 
 impl Gauge {
@@ -55,6 +65,21 @@ impl Gauge {
             }
             told.await;
         }
+    }
+
+    /// Tells a reduce where more output lies.
+    pub(crate) fn feed(&self, sources: Vec<Source>, complete: bool) {
+        let mut feed = self.feed.lock();
+        feed.sources.extend(sources);
+        feed.complete |= complete;
+        self.fed.notify_one();
+    }
+
+    /// Waits until something was told, and takes it.
+    pub(crate) async fn fed(&self) -> Feed {
+        self.fed.notified().await;
+        let mut feed = self.feed.lock();
+        Feed { sources: std::mem::take(&mut feed.sources), complete: feed.complete }
     }
 
     pub(crate) fn set_status(&self, status: &str) {

@@ -1,14 +1,11 @@
 //! A reduce attempt: fetches its partition of every map, merges, reduces, and writes its part of the output under a
 //! temporary name. Giving it its name is the coordinator's. Who asked for it is not known here.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::Ordering,
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
     Bench, ReduceWork,
-    fetch::{self, Lost, Runs},
+    fetch::{self, Lost, Parts, Runs},
     map::panic_text,
     sink::{self, Sink},
 };
@@ -33,13 +30,14 @@ impl From<Error> for Failed {
     }
 }
 
-/// Runs the attempt.
-pub(crate) async fn run(bench: &Bench, work: ReduceWork) -> Result<Counters, Failed> {
-    let shuffled: u64 = work.sources.iter().map(|source| source.size).sum();
-    // Fetching is half of the work, reducing the other.
-    bench.gauge.all.store(shuffled * 2, Ordering::Relaxed);
-    let parts =
-        fetch::all(bench, work.reduce, work.sources.clone()).await?.map_err(Failed::Lost)?;
+/// Brings the parts of all maps here.
+pub(crate) async fn fetch(bench: &Bench, reduce: u32) -> Result<Parts, Failed> {
+    fetch::all(bench, reduce).await?.map_err(Failed::Lost)
+}
+
+/// Reduces what was fetched.
+pub(crate) async fn run(bench: &Bench, work: ReduceWork, parts: Parts) -> Result<Counters, Failed> {
+    let shuffled = parts.fetched;
     let order = bench.route().order;
     let (store, number, compress) = (bench.store.clone(), bench.number, bench.spec.compress);
     let by = order.clone();

@@ -2,6 +2,7 @@
 //! is lost.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod early;
 mod failover;
 mod harness;
 mod memory;

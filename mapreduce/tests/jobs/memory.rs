@@ -256,12 +256,12 @@ impl Files for Through {
         self.files.list(directory).await
     }
     async fn read(&self, ino: InodeNo, offset: u64, length: u64) -> Result<Vec<Bytes>, fs::Error> {
-        if self.broken.load(Ordering::SeqCst) && self.files.is_input(ino) {
-            return Err(fs::Error::Late("the test"));
-        }
         if self.files.is_input(ino) && self.reads.fetch_add(1, Ordering::SeqCst) >= self.stop_after
         {
             self.gate.acquire().await.map_err(|_| fs::Error::Expired)?.forget();
+        }
+        if self.broken.load(Ordering::SeqCst) && self.files.is_input(ino) {
+            return Err(fs::Error::Late("the test"));
         }
         self.files.read(ino, offset, length).await
     }

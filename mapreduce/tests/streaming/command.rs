@@ -70,6 +70,16 @@ fn a_property_without_an_equals_sign_is_refused() {
 }
 
 #[test]
+fn the_part_of_maps_before_reduces_begin_is_a_part_of_one() {
+    let place = Place::with("a\n");
+    let slowstart = |part: &str| format!("mapreduce.job.reduce.slowstart.completedmaps={part}");
+    for part in ["5", "-1", "NaN", "much"] {
+        let error = place.refused(&["-D", &slowstart(part)]);
+        assert!(error.contains(&format!("{} is no part of 1", slowstart(part))), "{error}");
+    }
+}
+
+#[test]
 fn a_property_that_is_no_number_is_named() {
     let error = Place::with("a\n").refused(&["-D", "mapreduce.job.reduces=many"]);
     assert!(error.contains("mapreduce.job.reduces=many"), "{error}");
