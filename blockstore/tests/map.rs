@@ -7,12 +7,12 @@ use std::{path::Path, sync::Arc, time::Duration};
 use blockstore::{
     Fence, Space,
     link::{Heartbeat, Known, MapLink, Past, Registration},
-    map::{Map, MapClient, MapConfig, MapServer, MapService},
+    map::{Map, MapClient, MapConfig, MapServer, MapService, MapWire},
     place::{GroupBits, Incarnation, ServerId},
 };
 use replica::{GroupConfig, GroupId, Host, LocalMesh};
 use tempfile::TempDir;
-use wire::{ClusterId, NodeId};
+use wire::{ClusterId, Identity, NodeId, Role};
 use world::{Address, World};
 
 /// Longer than the test: not all servers renew it all the time.
@@ -34,16 +34,7 @@ impl Cluster {
             let home = dir.join(format!("node{id}"));
             let config = GroupConfig::new(ClusterId(7), GroupId(2), *id, ids.clone(), home);
             let host = Host::open(&world, config, Map::new(), mesh.transport(*id)).await.unwrap();
-            let config = MapConfig {
-                cluster: 7,
-                servers: (1..=3).map(ServerId).collect(),
-                replication: 3,
-                bits: GroupBits(4),
-                lease: LEASE,
-                replace: MapConfig::REPLACE,
-                rate: 0,
-            };
-            nodes.push((host.clone(), MapServer::open(&world, host, config)));
+            nodes.push((host.clone(), MapServer::open(&world, host, settings())));
         }
         Self { world, mesh, nodes }
     }
@@ -57,6 +48,18 @@ impl Cluster {
     fn leader(&self) -> NodeId {
         let leads = self.nodes.iter().zip(1..).find(|((host, _), _)| host.role().borrow().leads());
         NodeId(leads.unwrap().1)
+    }
+}
+
+fn settings() -> MapConfig {
+    MapConfig {
+        cluster: 7,
+        servers: (1..=3).map(ServerId).collect(),
+        replication: 3,
+        bits: GroupBits(4),
+        lease: LEASE,
+        replace: MapConfig::REPLACE,
+        rate: 0,
     }
 }
 
@@ -122,4 +125,27 @@ async fn the_map_outlives_its_leader_and_a_restart_of_all() {
     let granted = client.heartbeat(beat(2, Known::default()), soon()).await.unwrap();
     assert_eq!(granted.news.fenced, [Fence(9)]);
     assert_eq!(client.chart(0, soon()).await.unwrap().unwrap(), before);
+}
+
+#[tokio::test]
+async fn whoever_asks_for_any_chart_is_held_up_by_a_frozen_coordinator_for_a_moment_only() {
+    let world = World::real();
+    let map = MapServer::solo(&world, settings());
+    let began = world.clock.now();
+    let until = began + Duration::from_secs(60);
+    for server in 1..=3 {
+        map.register(start(server, 1), until).await.unwrap();
+    }
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("frozen");
+    // The kernel takes connections for a process that is stopped, which never answers.
+    let frozen = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let me = Identity { cluster: ClusterId(7), node: NodeId(3), role: Role::Block };
+    let silent = Arc::new(MapWire::new(&world, me, &Address::Unix(path)));
+    let client = MapClient::new(&world, vec![(2, silent), (1, map)]);
+    let chart = client.chart(0, until).await.unwrap().unwrap();
+    assert_eq!(chart.chains.len(), 16);
+    let took = world.clock.now().since(began);
+    assert!(took < Duration::from_secs(20), "a frozen coordinator held the chart up for {took:?}");
+    drop(frozen);
 }
