@@ -183,7 +183,7 @@ fn run_binary(package: &str, binary: &str, arguments: &[String]) -> Result<()> {
 
 /// Seeds of every verification, by machine; `soak` runs all.
 const SEEDS: [(&str, &str); 3] =
-    [("raft", "0..2000"), ("lockservice", "0..60"), ("blockstore", "0..50")];
+    [("raft", "0..2000"), ("lockservice", "0..60"), ("blockstore", "0..1000")];
 /// Seeded bugs of every verification, one for each kind of check; `soak` runs all.
 const BUGS: [(&str, &str); 6] = [
     ("raft-bugs", "commit-old-term"),
@@ -232,7 +232,7 @@ fn soak() -> Result<()> {
         &["raft", "--seeds", "0..100000"][..],
         &["raft-timing"],
         &["lockservice", "--seeds", "0..50000"],
-        &["blockstore", "--seeds", "0..50"],
+        &["blockstore", "--seeds", "0..100000"],
     ] {
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         run_binary("plumeria-sim", "plumeria-sim", &arguments)?;

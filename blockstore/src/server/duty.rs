@@ -16,7 +16,7 @@ use crate::{
     link::{Chain, Heartbeat, LinkError, MapLink, News, Past, Registration},
     map::MAIN,
     message::{Change, Discard},
-    place::{BlockVersion, ChainVersion, Incarnation},
+    place::{BlockVersion, ChainVersion, Incarnation, Order},
     store::{Store, Usage},
 };
 
@@ -263,11 +263,11 @@ impl Inner {
     /// Others serve the group without this server: its blocks only take space.
     fn give_up(&self, seat: &Seat) {
         let all = Discard { volume: MAIN, offset: 0, length: u64::MAX - (u64::MAX % PAGE) };
-        let discarded = self.store.apply(
-            self.hashes(seat.group),
-            &Change::Discard(all),
-            BlockVersion::default(),
-        );
+        // A version that no chain gives: should this server come back before that is committed, what
+        // is still listed must not pass for the block of that version.
+        let chain = seat.machine.lock().version();
+        let never = BlockVersion { chain, order: Order(u64::MAX) };
+        let discarded = self.store.apply(self.hashes(seat.group), &Change::Discard(all), never);
         if let Err(error) = discarded {
             self.refuse(&error);
         }

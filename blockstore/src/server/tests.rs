@@ -13,9 +13,10 @@ use harness::{Cluster, VOLUME, pattern};
 
 use crate::{
     disk::{CHUNK, Fence, PAGE},
-    link::{Chain, Member, News},
+    link::{Chain, Known, Member, News},
     message::{Change, Discard, Freshness, Refusal, Reply, Request},
     place::{ChainVersion, Incarnation, ServerId},
+    server::Server,
     store::{Hashes, Store},
 };
 
@@ -245,13 +246,9 @@ async fn news_that_comes_late_takes_no_joiner_away() {
     let cluster = Cluster::start().await;
     let (row, head) = (cluster.row(0), cluster.server(cluster.member(0, 0)));
     let inner = &head.inner;
-    let mut known = *inner.known.lock();
-    let mut tell = |later: u64, start: Incarnation, joiner: Option<Member>| {
-        known.map += later;
-        let chain = Chain { joiner, ..row.clone() };
-        let bits = *inner.bits.read();
-        inner.learn(start, &News { known, bits, chains: vec![chain], fenced: Vec::new() });
-        known.map -= later;
+    let known = inner.known.lock().map;
+    let tell = |later: u64, start: Incarnation, joiner: Option<Member>| {
+        tell(head, known + later, start, Chain { joiner, ..row.clone() });
         inner.seat(row.group).unwrap().machine.lock().chain().unwrap().joiner.clone()
     };
     let joiner = Member { server: ServerId(9), ..row.members[2].clone() };
@@ -260,4 +257,29 @@ async fn news_that_comes_late_takes_no_joiner_away() {
     assert_eq!(tell(4, now, None), Some(joiner.clone()), "an older answer that came second");
     assert_eq!(tell(6, past, None), Some(joiner), "an answer to a start that is over");
     assert_eq!(tell(6, now, None), None);
+}
+
+/// A row of the map comes to a server.
+fn tell(server: &Server, map: u64, start: Incarnation, chain: Chain) {
+    let (known, bits) = (Known { map, fences: 0 }, *server.inner.bits.read());
+    server.inner.learn(start, &News { known, bits, chains: vec![chain], fenced: Vec::new() });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_gave_up_does_not_pass_for_whole_when_it_comes_back_at_once() {
+    let cluster = Cluster::start().await;
+    cluster.write(1, 0, &pattern(PAGE, 1), true).await;
+    let (row, tail) = (cluster.row(0), cluster.server(cluster.member(2, 0)));
+    let (start, known) = (tail.inner.incarnation(), tail.inner.known.lock().map);
+    let listed = async || match tail.inner.list(row.group, row.version, None).await {
+        Ok(Reply::Blocks { blocks, .. }) => blocks,
+        other => panic!("{other:?}"),
+    };
+    let whole = listed().await;
+    let me = row.members[2].clone();
+    let without = Chain { members: row.members[..2].to_vec(), ..row.clone() };
+    tell(tail, known + 1, start, without.clone());
+    tell(tail, known + 2, start, Chain { joiner: Some(me), ..without });
+    let left = listed().await;
+    assert!(!whole.is_empty() && !left.contains(&whole[0]), "{left:?}");
 }
