@@ -1,6 +1,8 @@
 //! The lock service by itself: three coordinators in this process with synced logs, and clerks that reach
 //! them by function call. Each number stands beside what the disk does alone, measured in the same run.
 
+mod many;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -8,12 +10,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use async_trait::async_trait;
 use clap::Args;
 use lockservice::{
-    Clerk, Locks as _, Mode, Name, Router, Server, Service, Span, Table,
+    Clerk, Held, Locks as _, Mode, Name, RecoverError, Recoverer, Router, Server, Service,
+    SessionId, Span, Table,
     clerk::{self, Nothing},
     engine::Replicated,
-    message::{Acquire, Ask, Client, Command, Kind, Renewal, Seq, Ticket},
+    message::{Client, Kind, Renewal},
     server,
 };
 use replica::{GroupConfig, GroupId, Host, LocalMesh};
@@ -21,7 +25,7 @@ use serde_json::json;
 use wire::{ClusterId, NodeId};
 use world::World;
 
-use crate::gauge::{Scratch, append_stream, resident, used};
+use crate::gauge::{Scratch, append_stream, used};
 
 /// What to measure, and where.
 #[derive(Args)]
@@ -35,6 +39,10 @@ pub(crate) struct Options {
 }
 
 const LEASE: Duration = Duration::from_secs(30);
+/// The lease of clients that are killed.
+const SHORT: Duration = Duration::from_secs(8);
+/// How many are killed.
+const KILLS: u32 = 50;
 
 struct Cluster {
     world: World,
@@ -55,13 +63,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 async fn measure(dir: &Path, time: Duration) -> Result<serde_json::Value> {
     // What a commit costs at least.
     let append = Duration::from_secs_f64(1.0 / append_stream(&dir.join("append"), time)?);
-    let cluster = Cluster::start(dir).await?;
+    let cluster = Cluster::start(&dir.join("long"), LEASE).await?;
     let single = cluster.single().await?;
     let rate = cluster.rate(64, time).await?;
     let batch = cluster.batch().await?;
     let turns = cluster.turns(time).await?;
     let renewal = cluster.renewals(10_000).await?;
     cluster.stop().await;
+    let cluster = Cluster::start(&dir.join("short"), SHORT).await?;
+    let after_kill = cluster.kills().await?;
+    cluster.stop().await;
+    let many = many::measure(10_000_000)?;
     Ok(json!({
         "synced_append_us": append.as_micros(),
         "acquire_p50_us": single.as_micros(),
@@ -70,8 +82,23 @@ async fn measure(dir: &Path, time: Duration) -> Result<serde_json::Value> {
         "batch_of_1000_in_single_acquires": ratio(batch, single),
         "hand_overs_per_second": turns,
         "core_share_of_10000_sessions_renewing_every_10s": renewal,
-        "bytes_per_range": memory(1_000_000)?,
+        "after_kill_p99_of_50_ms": after_kill.as_millis(),
+        "after_kill_p99_beyond_the_lease_ms": after_kill.saturating_sub(SHORT).as_millis(),
+        "mib_of_ten_million_ranges": many.bytes >> 20,
+        "checkpoint_of_them_freezes_us": many.frozen.as_micros(),
+        "longest_grant_while_they_are_written_us": many.longest.as_micros(),
+        "seconds_to_write_them": many.written.as_secs_f64(),
     }))
+}
+
+/// Finds nothing to recover.
+struct Empty;
+
+#[async_trait]
+impl Recoverer for Empty {
+    async fn recover(&self, _: SessionId, _: Vec<Held>) -> std::result::Result<(), RecoverError> {
+        Ok(())
+    }
 }
 
 fn ratio(one: Duration, other: Duration) -> f64 {
@@ -84,7 +111,7 @@ fn middle(mut times: Vec<Duration>) -> Duration {
 }
 
 impl Cluster {
-    async fn start(dir: &Path) -> Result<Self> {
+    async fn start(dir: &Path, lease: Duration) -> Result<Self> {
         let world = World::real();
         let mesh = LocalMesh::new(&world);
         let ids: Vec<NodeId> = (1..=3).map(NodeId).collect();
@@ -94,7 +121,7 @@ impl Cluster {
             let config = GroupConfig::new(ClusterId(7), GroupId(1), *id, ids.clone(), home);
             let host = Host::open(&world, config, Table::new(), mesh.transport(*id)).await?;
             let engine = Arc::new(Replicated::new(host.clone()));
-            servers.push(Server::start(world.clone(), engine, server::Config { lease: LEASE }));
+            servers.push(Server::start(world.clone(), engine, server::Config { lease }));
             hosts.push(host);
         }
         Ok(Self { world, hosts, servers, next: std::sync::atomic::AtomicU32::new(0) })
@@ -111,7 +138,6 @@ impl Cluster {
             owner: owner.to_owned(),
             host: "bench".to_owned(),
             kind: Kind::Tool,
-            able: true,
             replace: false,
             patience: None,
         };
@@ -221,6 +247,31 @@ impl Cluster {
         Ok((used()? - before).as_secs_f64() / 10.0)
     }
 
+    /// From the end of a client without a word to the grant of its lock to another, who waits for it:
+    /// all but the slowest of a hundred. There is nothing to fence and no log to replay.
+    async fn kills(&self) -> Result<Duration> {
+        let heir = self.clerk("heir").await?;
+        heir.attach(Arc::new(Nothing), Some(Arc::new(Empty)));
+        let killed = (0..KILLS).map(|number| {
+            let heir = &heir;
+            async move {
+                let clerk = self.clerk(&format!("killed {number}")).await?;
+                let span = self.fresh();
+                self.get(&clerk, span).await?;
+                // At any time since its last renewal.
+                self.world.clock.sleep(SHORT * number / KILLS).await;
+                clerk.abandon();
+                let began = Instant::now();
+                self.get(heir, span).await?;
+                anyhow::Ok(began.elapsed())
+            }
+        });
+        let mut times = futures_util::future::try_join_all(killed).await?;
+        heir.close().await?;
+        times.sort_unstable();
+        Ok(times[times.len() * 99 / 100])
+    }
+
     async fn stop(self) {
         for server in self.servers {
             server.stop();
@@ -229,37 +280,4 @@ impl Cluster {
             host.stop().await;
         }
     }
-}
-
-/// Resident bytes of a table for each of so many ranges that nothing joins.
-fn memory(ranges: u64) -> Result<u64> {
-    let mut table = Table::new();
-    let client = Client {
-        owner: "memory".to_owned(),
-        host: String::new(),
-        kind: Kind::Tool,
-        able: false,
-        nonce: 1,
-    };
-    let mut sessions = Vec::new();
-    for nonce in 0..=ranges / Table::MOST_SPANS {
-        let client = Client { nonce: nonce + 1, ..client.clone() };
-        if let lockservice::message::Reply::Opened(session) =
-            table.handle(Command::Open { client, replace: false })
-        {
-            sessions.push(session);
-        }
-    }
-    let before = resident()?;
-    for number in 0..ranges {
-        let session = sessions[usize::try_from(number / Table::MOST_SPANS)?];
-        let need = Span::one(Name(number * 2));
-        let ticket = Ticket(number);
-        let acquire = Acquire { ticket, need, wish: need, mode: Mode::Exclusive, wait: false };
-        let asks = vec![Ask::Acquire(acquire)];
-        table.handle(Command::Batch { session, seq: Seq(number + 1), asks });
-    }
-    let each = (resident()? - before) / ranges;
-    drop(table);
-    Ok(each)
 }

@@ -5,6 +5,8 @@
 //! This file is the shell around the pure `machine`: the public calls, and the carrying out of
 //! effects. The tasks that talk to the service are in `tasks`.
 
+mod claims;
+mod closing;
 mod held;
 #[cfg(test)]
 mod lease_tests;
@@ -26,11 +28,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 use world::{Task, Time, World};
 
 use crate::{
+    advisory::{Claim, Claimed, Patience},
     bug::{Bug, seeded},
     error::Error,
     locks::{Held, Holder, Locks, Pin, Recoverer},
@@ -50,8 +54,6 @@ pub struct Config {
     pub host: String,
     /// What kind of client.
     pub kind: Kind,
-    /// Whether dead sessions can be recovered here: a recoverer will be attached.
-    pub able: bool,
     /// Ends older sessions of the same owner at once; the caller knows that they are dead.
     pub replace: bool,
     /// How long an acquire waits for other holders; by default three leases and half a minute,
@@ -103,6 +105,7 @@ struct Shared {
 struct State {
     machine: Machine,
     answers: BTreeMap<Ticket, oneshot::Sender<Told>>,
+    claims: BTreeMap<Ticket, oneshot::Sender<Result<Claimed, Error>>>,
     recovering: BTreeSet<SessionId>,
 }
 
@@ -160,7 +163,7 @@ impl Clerk {
             owner: config.owner,
             host: config.host,
             kind: config.kind,
-            able: config.able,
+            able: false,
             nonce: world.dice.roll(),
         };
         let patience = config.patience.unwrap_or(Duration::from_secs(30));
@@ -224,8 +227,15 @@ impl Clerk {
     }
 
     /// Brings whoever keeps state under the locks, and whoever can recover others. Once.
+    ///
+    /// Only from here on is the session chosen to recover others, if it can.
     pub fn attach(&self, holder: Arc<dyn Holder>, recoverer: Option<Arc<dyn Recoverer>>) {
+        let able = recoverer.is_some();
         self.shared.attached.send_replace(Some(Attached { holder, recoverer }));
+        if able {
+            let effects = self.shared.state.lock().machine.able();
+            self.shared.run(effects);
+        }
     }
 
     /// The registry, in the name of this session: its ephemeral nodes end with it.
@@ -333,6 +343,13 @@ impl Shared {
                         if self.state.lock().recovering.insert(dead) {
                             let task = tasks::recover(Arc::clone(self), dead, held);
                             self.world.spawn("lock-recover", task);
+                        }
+                    }
+                    Effect::Claimed(ticket, claimed) => {
+                        let sender = self.state.lock().claims.remove(&ticket);
+                        if let Some(sender) = sender {
+                            // Whoever asked may just have gone.
+                            let _ = sender.send(claimed);
                         }
                     }
                     Effect::Renew => self.renew.notify_one(),
@@ -547,6 +564,15 @@ impl Locks for Clerk {
         self.shared.give_up(span).await
     }
 
+    async fn claim(
+        &self,
+        claim: Claim,
+        patience: Patience,
+        back: BoxFuture<'_, ()>,
+    ) -> Result<Claimed, Error> {
+        self.shared.claim(claim, patience, back).await
+    }
+
     fn report(&self, numbers: String) {
         *self.shared.report.lock() = numbers;
     }
@@ -556,23 +582,6 @@ impl Locks for Clerk {
     }
 
     async fn close(&self) -> Result<(), Error> {
-        let shared = &self.shared;
-        let all = Span::new(Name(0), Name(u64::MAX)).expect("it is not empty");
-        let given_up = shared.give_up(all).await;
-        if given_up == Err(Error::Closed) {
-            return Ok(());
-        }
-        given_up?;
-        let deadline = shared.world.clock.now() + shared.patience.min(Duration::from_secs(10));
-        shared.messages.fetch_add(1, Ordering::Relaxed);
-        shared.end(Error::Closed);
-        let close = shared.service.close(shared.session, deadline);
-        let closed = shared.world.until(deadline, close).await.unwrap_or(Err(Error::Unreachable));
-        shared.attached.send_replace(None);
-        match closed {
-            // An earlier try may have got through.
-            Err(Error::Expired) | Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.shared.close().await
     }
 }

@@ -1,6 +1,8 @@
 //! Between the generated messages and ours. What came from outside is checked here: no empty span,
 //! no unknown mode, no text without end.
 
+mod claims;
+
 use std::time::Duration;
 
 use prost::Message;
@@ -15,6 +17,9 @@ use crate::{
     proto,
     registry::convert::{changed_of, ops_of},
 };
+
+pub(crate) use claims::{claim_of, claim_to};
+use claims::{claim_row_of, claim_row_to, claimed_of, claimed_to};
 
 /// A message that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -166,6 +171,10 @@ impl From<&Ask> for proto::Ask {
                 Ask::Cancel(ticket) => P::Cancel(ticket.0),
                 Ask::Release(held) => P::Release(held_to(held)),
                 Ask::Downgrade(held) => P::Downgrade(held_to(held)),
+                Ask::Able => P::Able(proto::Done {}),
+                Ask::Claim { ticket, claim, patience } => {
+                    P::Claim(claim_to(*ticket, claim, *patience))
+                }
             }),
         }
     }
@@ -183,6 +192,11 @@ fn ask_of(ask: proto::Ask) -> Read<Ask> {
         P::Cancel(ticket) => Ask::Cancel(Ticket(ticket)),
         P::Release(held) => Ask::Release(held_of(&held)?),
         P::Downgrade(held) => Ask::Downgrade(held_of(&held)?),
+        P::Able(_) => Ask::Able,
+        P::Claim(claim) => {
+            let (ticket, claim, patience) = claim_of(claim)?;
+            Ask::Claim { ticket, claim, patience }
+        }
     })
 }
 
@@ -213,6 +227,7 @@ impl From<&Event> for proto::Event {
                 Event::Recover { dead, held } => {
                     P::Recover(proto::Recover { dead: dead.0, held: all(held) })
                 }
+                Event::Claimed(ticket, claimed) => P::Claimed(claimed_to(*ticket, claimed)),
                 Event::Report => P::Report(proto::Done {}),
                 Event::Ended => P::Ended(proto::Done {}),
             }),
@@ -239,6 +254,10 @@ pub(crate) fn event_of(event: proto::Event) -> Read<Event> {
         }
         P::Recover(recover) => {
             Event::Recover { dead: id_of(recover.dead)?, held: helds_of(&recover.held)? }
+        }
+        P::Claimed(claimed) => {
+            let (ticket, claimed) = claimed_of(&claimed)?;
+            Event::Claimed(ticket, claimed)
         }
         P::Report(_) => Event::Report,
         P::Ended(_) => Event::Ended,
@@ -378,7 +397,8 @@ impl From<&LockRows> for proto::LockRows {
             r#for: row.on.iter().map(|on| on.0).collect(),
             waited_ms: millis(row.waited),
         });
-        Self { locks: locks.collect(), waiters: waiters.collect(), cut: rows.cut }
+        let claims = rows.claims.iter().map(claim_row_to).collect();
+        Self { locks: locks.collect(), waiters: waiters.collect(), cut: rows.cut, claims }
     }
 }
 
@@ -402,6 +422,7 @@ pub(crate) fn lock_rows_of(rows: proto::LockRows) -> Read<LockRows> {
     Ok(LockRows {
         locks: rows.locks.into_iter().map(lock).collect::<Read<_>>()?,
         waiters: rows.waiters.into_iter().map(waiter).collect::<Read<_>>()?,
+        claims: rows.claims.into_iter().map(claim_row_of).collect::<Read<_>>()?,
         cut: rows.cut,
     })
 }

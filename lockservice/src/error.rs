@@ -28,6 +28,9 @@ pub enum Error {
     /// No path of the registry.
     #[error(transparent)]
     Path(#[from] BadPath),
+    /// The session cannot end while it recovers another.
+    #[error("the session still recovers another one; close it again when that is done")]
+    Recovering,
     /// The session was closed by this client.
     #[error("the session is closed")]
     Closed,

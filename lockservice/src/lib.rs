@@ -3,6 +3,7 @@
 //! It does not know what a name stands for, what a holder flushes or what a recoverer replays: no
 //! inode, no block, and nothing of `blockstore`.
 
+pub mod advisory;
 pub mod bug;
 pub mod clerk;
 mod convert;

@@ -45,7 +45,6 @@ impl LocalLocks {
             owner: owner.to_owned(),
             host: "localhost".to_owned(),
             kind: Kind::Mount,
-            able: true,
             replace: false,
             patience: Some(Duration::from_secs(20)),
         };

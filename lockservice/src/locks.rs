@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use world::Time;
 
 use crate::{
+    advisory::{Claim, Claimed, Patience},
     error::Error,
     name::{Grant, Mode, Name, SessionId, Span},
 };
@@ -82,6 +84,16 @@ pub trait Locks: Send + Sync {
 
     /// Gives `span` up unasked; goes through [`Holder::revoke`] as any other revocation.
     async fn give_up(&self, span: Span) -> Result<(), Error>;
+
+    /// Claims an advisory lock, or gives one up. Whoever waits for others does so until `back` is ready
+    /// or the session ends; after `back` the answer is [`Claimed::Cancelled`], unless another came
+    /// first. If the future is dropped, what the claim gets is given up.
+    async fn claim(
+        &self,
+        claim: Claim,
+        patience: Patience,
+        back: BoxFuture<'_, ()>,
+    ) -> Result<Claimed, Error>;
 
     /// Numbers for `plumeria status`, carried by the next renewal (a small JSON object).
     fn report(&self, numbers: String);

@@ -3,6 +3,7 @@
 
 use std::{fmt, time::Duration};
 
+use crate::advisory::{Claim, ClaimRow, Claimed, Patience};
 use crate::locks::Held;
 use crate::name::{Grant, Mode, Name, SessionId, Span};
 use crate::registry::{Changed, Op};
@@ -51,6 +52,17 @@ pub enum Ask {
     Release(Held),
     /// What the session holds exclusively in the span under that number becomes shared.
     Downgrade(Held),
+    /// From now on the session can recover dead ones.
+    Able,
+    /// An advisory lock. A ticket that is still open may be asked about again: what was done stays.
+    Claim {
+        /// Names the request.
+        ticket: Ticket,
+        /// What.
+        claim: Claim,
+        /// What to do if others are in the way.
+        patience: Patience,
+    },
 }
 
 /// What the service tells a session, in the order of the log.
@@ -93,6 +105,8 @@ pub enum Event {
         /// All that it held.
         held: Vec<Held>,
     },
+    /// The answer to a claim.
+    Claimed(Ticket, Claimed),
     /// Somebody asks for fresh numbers: renew now.
     Report,
     /// The session is over.
@@ -129,7 +143,8 @@ pub struct Client {
     pub host: String,
     /// What it is.
     pub kind: Kind,
-    /// Whether it can recover dead sessions.
+    /// Whether it can recover dead sessions now. A clerk says so by [`Ask::Able`] when a recoverer
+    /// was attached, not before: whoever is chosen and cannot yet would hold up what others wait for.
     pub able: bool,
     /// A random number: an opening that is asked for twice with it happens once.
     pub nonce: u64,
@@ -168,7 +183,8 @@ pub enum Command {
         /// Who did it.
         by: SessionId,
     },
-    /// The session gave everything up and goes.
+    /// The session gave everything up and goes. Refused while it recovers another, which nobody else
+    /// may take over: from then on it is given no more of them.
     Close(SessionId),
     /// Changes of the registry, in order.
     Tree {
@@ -286,6 +302,8 @@ pub struct LockRows {
     pub locks: Vec<LockRow>,
     /// Who waits, in order.
     pub waiters: Vec<WaiterRow>,
+    /// Advisory locks.
+    pub claims: Vec<ClaimRow>,
     /// Whether there was more than is shown.
     pub cut: bool,
 }

@@ -32,6 +32,7 @@ pub(crate) fn status_of(error: &Error) -> Status {
     let (code, word) = match error {
         Error::Expired => (Code::FailedPrecondition, "expired".to_owned()),
         Error::Closed => (Code::FailedPrecondition, "closed".to_owned()),
+        Error::Recovering => (Code::FailedPrecondition, "recovering".to_owned()),
         Error::Full => (Code::ResourceExhausted, "full".to_owned()),
         Error::Deadline => (Code::DeadlineExceeded, "deadline".to_owned()),
         Error::Unreachable => (Code::Unavailable, "unreachable".to_owned()),
@@ -53,6 +54,7 @@ pub(crate) fn error_of(status: Status) -> Error {
     match word.map(|word| word.split_once(' ').unwrap_or((word, ""))) {
         Some(("expired", _)) => Error::Expired,
         Some(("closed", _)) => Error::Closed,
+        Some(("recovering", _)) => Error::Recovering,
         Some(("full", _)) => Error::Full,
         Some(("deadline", _)) => Error::Deadline,
         Some(("not-leader", id)) => Error::NotLeader { leader: id.parse().ok() },

@@ -340,7 +340,10 @@ impl Service for Server {
     }
 
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {
-        self.propose(Command::Close(session), deadline).await.map(|_| ())
+        match self.propose(Command::Close(session), deadline).await? {
+            Reply::Refused => Err(Error::Recovering),
+            _ => Ok(()),
+        }
     }
 
     async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {

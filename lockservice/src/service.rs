@@ -43,7 +43,8 @@ pub trait Service: Store {
         deadline: Time,
     ) -> Result<(), Error>;
 
-    /// Ends a session that holds nothing that matters any more.
+    /// Ends a session that holds nothing that matters any more. [`Error::Recovering`] while it
+    /// recovers another one.
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error>;
 
     /// `by` has recovered `dead`, whose locks pass on.

@@ -6,14 +6,18 @@
 //! Events are not part of the replicated state: they are made only for sessions that listen at
 //! this replica, and a stream always begins with a snapshot.
 
+mod advisory;
 mod check;
 mod checkpoint;
+mod chunks;
 mod list;
 mod locks;
 mod pieces;
 mod queue;
 mod sessions;
 
+#[cfg(test)]
+mod advisory_tests;
 #[cfg(test)]
 mod proptests;
 #[cfg(test)]
@@ -36,6 +40,7 @@ use crate::{
     name::{Grant, SessionId, Span},
     registry::{Changed, Op, Tree},
 };
+use advisory::Advisory;
 use pieces::Pieces;
 use queue::Queue;
 
@@ -48,6 +53,7 @@ pub struct Table {
     pieces: Pieces,
     queue: Queue,
     tree: Tree,
+    advisory: Advisory,
     /// Who is listening at this replica; not replicated.
     listeners: BTreeSet<SessionId>,
     outbox: Vec<(SessionId, Event)>,
@@ -120,6 +126,7 @@ impl Table {
                 .queue
                 .of(session)
                 .map(|(_, waiter)| waiter.ask.ticket)
+                .chain(self.advisory.of(session).map(|(_, wait)| wait.ticket))
                 .collect::<Vec<Ticket>>(),
         };
         self.listeners.insert(session);
@@ -146,6 +153,11 @@ impl Table {
             .iter()
             .filter(|(_, session)| session.state == State::Live)
             .map(|(&session, _)| session)
+    }
+
+    /// The sessions, dead ones too, and whether each lives.
+    pub fn states(&self) -> impl Iterator<Item = (SessionId, bool)> {
+        self.sessions.iter().map(|(&session, row)| (session, row.state == State::Live))
     }
 
     /// Whether `session` lives.
@@ -217,7 +229,7 @@ impl replica::StateMachine for Table {
     }
 
     fn checkpoint(&self) -> Box<dyn replica::Image> {
-        Box::new(self.save())
+        Box::new(self.freeze())
     }
 
     fn restore(&mut self, checkpoint: &mut dyn std::io::Read) -> Result<(), replica::Damaged> {

@@ -12,6 +12,7 @@
 //! the registry are judged for linearizability.
 
 mod check;
+mod claims;
 mod client;
 mod engine;
 mod history;

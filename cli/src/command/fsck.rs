@@ -39,7 +39,7 @@ pub(crate) async fn run(
     let client = Client::find(&cluster.cluster)?;
     let access = Remote::new(world, &client, wire::Role::Tool, 0)?.access(world);
     let tie = Tie::tool("fsck");
-    let clerk = FileSystem::clerk(world, &access, &tie, true).await?;
+    let clerk = FileSystem::clerk(world, &access, &tie).await?;
     let disk = role::disk(world, &access, (clerk.session().0, None)).await?;
     clerk.attach(Arc::new(Reader), Some(fs::Recovery::new(world.clone(), disk.clone())));
     let all = everything()?;

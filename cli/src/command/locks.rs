@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lockservice::{
     Mode, Span,
+    advisory::ClaimRow,
     message::{LockRow, SessionRow, WaiterRow},
 };
 use serde_json::{Value, json};
@@ -35,6 +36,7 @@ pub(crate) async fn locks(
     output.json(&json!({
         "locks": rows.locks.iter().map(lock_json).collect::<Vec<_>>(),
         "waiters": rows.waiters.iter().map(waiter_json).collect::<Vec<_>>(),
+        "advisory": rows.claims.iter().map(claim_json).collect::<Vec<_>>(),
         "more": rows.cut,
     }));
     output.heading("held");
@@ -46,6 +48,11 @@ pub(crate) async fn locks(
     output.table(
         &["session", "from", "to", "mode", "for sessions", "waits for"],
         rows.waiters.iter().map(waiter_cells).collect(),
+    );
+    output.heading("advisory");
+    output.table(
+        &["session", "file", "process", "from byte", "to byte", "mode", "state"],
+        rows.claims.iter().map(claim_cells).collect(),
     );
     if rows.cut {
         output.line("  (there are more than are shown)");
@@ -116,6 +123,32 @@ fn waiter_cells(row: &WaiterRow) -> Vec<String> {
         list(row.on.iter().map(|session| session.0)),
         output::seconds(row.waited),
     ]
+}
+
+fn claim_cells(row: &ClaimRow) -> Vec<String> {
+    let claim = &row.claim;
+    vec![
+        row.session.0.to_string(),
+        claim.file.to_string(),
+        claim.process.to_string(),
+        claim.stretch.first().to_string(),
+        claim.stretch.last().to_string(),
+        claim.mode.map_or("-", mode).to_owned(),
+        if row.waits { "waits" } else { "held" }.to_owned(),
+    ]
+}
+
+fn claim_json(row: &ClaimRow) -> Value {
+    let claim = &row.claim;
+    json!({
+        "session": row.session.0,
+        "file": claim.file,
+        "process": claim.process,
+        "first": claim.stretch.first(),
+        "last": claim.stretch.last(),
+        "mode": claim.mode.map(mode),
+        "waits": row.waits,
+    })
 }
 
 const fn state(row: &SessionRow) -> &'static str {

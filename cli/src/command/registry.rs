@@ -27,7 +27,7 @@ pub(crate) async fn run(
     let client = Client::find(command.cluster())?;
     let access = role::Remote::new(world, &client, wire::Role::Tool, 0)?.access(world);
     let tie = Tie::tool("registry");
-    let open = FileSystem::clerk(world, &access, &tie, false);
+    let open = FileSystem::clerk(world, &access, &tie);
     let clerk: Arc<Clerk> = world
         .until(world.clock.now() + timeout, open)
         .await

@@ -100,7 +100,7 @@ impl FileSystem {
         read_only: bool,
         timeout: Duration,
     ) -> Outcome<Self> {
-        let clerk = Self::clerk(world, access, &tie, true).await?;
+        let clerk = Self::clerk(world, access, &tie).await?;
         let disk = disk(world, access, (clerk.session().0, tie.host.clone())).await?;
         let cannot = || "cannot start the file system".to_owned();
         let deadline = world.clock.now() + timeout;
@@ -132,17 +132,11 @@ impl FileSystem {
     }
 
     /// A session without a file system: for tools that only look.
-    pub(crate) async fn clerk(
-        world: &World,
-        access: &Access,
-        tie: &Tie,
-        able: bool,
-    ) -> Outcome<Arc<Clerk>> {
+    pub(crate) async fn clerk(world: &World, access: &Access, tie: &Tie) -> Outcome<Arc<Clerk>> {
         let config = clerk::Config {
             owner: tie.owner.clone(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             kind: tie.kind,
-            able,
             replace: tie.replace,
             patience: None,
         };
@@ -171,7 +165,7 @@ impl FileSystem {
 /// format: whoever has the volume's lock; the others find it done.
 async fn format(world: &World, access: &Access) -> Outcome {
     let cannot = || "cannot format the volume".to_owned();
-    let clerk = FileSystem::clerk(world, access, &Tie::tool("format"), false).await?;
+    let clerk = FileSystem::clerk(world, access, &Tie::tool("format")).await?;
     clerk.attach(Arc::new(clerk::Nothing), None);
     let whole = Span::one(Name::new(LOCK_VOLUME, 0, 0));
     let pin = clerk.acquire(whole, whole, Mode::Exclusive).await.or_fail(Kind::Failed, cannot)?;

@@ -107,7 +107,6 @@ async fn bench() -> Bench {
         owner: "a".to_owned(),
         host: "h".to_owned(),
         kind: Kind::Mount,
-        able: true,
         replace: false,
         patience: None,
     };

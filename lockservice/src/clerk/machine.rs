@@ -5,18 +5,23 @@
 //! Asks leave in numbered batches, one batch at a time, so that a release and the acquire behind
 //! it can never change places and a repeated batch is recognized.
 
+mod claims;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use world::Time;
 
 use super::held::Holdings;
 use crate::{
+    advisory::Claimed,
     bug::{Bug, seeded},
     error::Error,
     locks::Held,
     message::{Acquire, Ask, Event, Seq, Ticket},
     name::{Grant, Mode, Name, SessionId, Span},
 };
+
+use claims::Claims;
 
 /// Names a pin.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,6 +46,8 @@ pub enum Effect {
     Recover(SessionId, Vec<Held>),
     /// Renew the lease now.
     Renew,
+    /// Tell whoever claimed.
+    Claimed(Ticket, Result<Claimed, Error>),
     /// The stream shows the past: listen again.
     Stale,
     /// The session is over.
@@ -81,7 +88,24 @@ pub enum Want {
 struct Revocation {
     span: Span,
     keep: Option<Mode>,
-    running: bool,
+    /// What the holder was called for, once it was; what is granted while it is at it stays.
+    running: Option<Vec<Held>>,
+}
+
+impl Revocation {
+    /// Whether it takes all that is held of `span`: one that began may have begun before some of it
+    /// was granted.
+    fn takes(&self, span: Span, parts: &[Held]) -> bool {
+        let called = |part: &Held| {
+            self.running.as_ref().is_none_or(|begun| {
+                let mut begun = begun.iter();
+                begun.any(|b| {
+                    b.span.covers(part.span) && (b.mode, b.grant) == (part.mode, part.grant)
+                })
+            })
+        };
+        self.span.covers(span) && parts.iter().all(called)
+    }
 }
 
 struct Question {
@@ -107,11 +131,14 @@ pub struct Machine {
     pub(crate) held: Holdings,
     pub(crate) newest: Grant,
     pub(crate) over: Option<Error>,
+    /// Nothing more is wanted: the session is about to be closed.
+    closing: bool,
     /// The time, as the shell last told it: only to know what has not been used for long.
     pub(crate) now: Time,
     pins: BTreeMap<PinId, Span>,
     revocations: BTreeMap<RevocationId, Revocation>,
     questions: BTreeMap<Ticket, Question>,
+    claims: Claims,
     queue: Vec<Ask>,
     in_flight: Option<Batch>,
     sent: Seq,
@@ -155,6 +182,9 @@ impl Machine {
         let (need, wish, mode) = ask;
         if let Some(error) = &self.over {
             return (Want::Over(error.clone()), Vec::new());
+        }
+        if self.closing {
+            return (Want::Over(Error::Closed), Vec::new());
         }
         if self.revoking(need) {
             return (Want::Revoking, Vec::new());
@@ -201,7 +231,7 @@ impl Machine {
             .collect();
         wanted.sort_unstable();
         wanted.dedup();
-        if wanted.is_empty() || self.over.is_some() {
+        if wanted.is_empty() || self.closing || self.over.is_some() {
             return None;
         }
         let ticket = Ticket(self.fresh());
@@ -221,7 +251,11 @@ impl Machine {
             Ask::Acquire(Acquire { ticket: asked, .. }) | Ask::Hint { ticket: asked, .. } => {
                 *asked != ticket
             }
-            Ask::Cancel(_) | Ask::Release(_) | Ask::Downgrade(_) => true,
+            Ask::Cancel(_)
+            | Ask::Release(_)
+            | Ask::Downgrade(_)
+            | Ask::Able
+            | Ask::Claim { .. } => true,
         });
         if self.queue.len() < before {
             self.questions.remove(&ticket);
@@ -243,7 +277,7 @@ impl Machine {
         let mut effects = self.start();
         // A revocation that waits for other pins of its span no longer bars the names of this one:
         // whoever waits for them must look again, or it would sleep until its deadline.
-        if self.revocations.values().any(|revocation| !revocation.running) {
+        if self.revocations.values().any(|revocation| revocation.running.is_none()) {
             effects.push(Effect::Changed);
         }
         effects
@@ -253,7 +287,7 @@ impl Machine {
     /// elsewhere in its span does not count: the owner of such a pin may be who is asking.
     fn revoking(&self, need: Span) -> bool {
         self.revocations.values().any(|revocation| {
-            revocation.span.overlaps(need) && (revocation.running || self.pinned(need))
+            revocation.span.overlaps(need) && (revocation.running.is_some() || self.pinned(need))
         })
     }
 
@@ -266,13 +300,14 @@ impl Machine {
 
     /// Asks for `span` to be given up, down to `keep`.
     pub fn revoke(&mut self, span: Span, keep: Option<Mode>) -> Vec<Effect> {
-        let needless = !self.held.parts(span).any(|part| touches(&part, keep))
-            || self.revocations.values().any(|r| r.span.covers(span) && r.keep <= keep);
+        let parts: Vec<Held> = self.held.parts(span).filter(|part| touches(part, keep)).collect();
+        let needless = parts.is_empty()
+            || self.revocations.values().any(|r| r.keep <= keep && r.takes(span, &parts));
         if needless || self.over.is_some() {
             return Vec::new();
         }
         let id = RevocationId(self.fresh());
-        self.revocations.insert(id, Revocation { span, keep, running: false });
+        self.revocations.insert(id, Revocation { span, keep, running: None });
         self.start()
     }
 
@@ -308,23 +343,57 @@ impl Machine {
         !self.questions.is_empty()
     }
 
+    /// A recoverer is there: the service may choose this session.
+    pub fn able(&mut self) -> Vec<Effect> {
+        self.queue.push(Ask::Able);
+        vec![Effect::Send]
+    }
+
+    /// From now on nothing is wanted any more, and whoever waits is told so. What is held, or still
+    /// comes as an answer, is for the shell to give up.
+    pub fn close(&mut self) -> Vec<Effect> {
+        self.closing = true;
+        let asked: Vec<Ticket> =
+            self.questions.iter().filter(|(_, q)| !q.cancelled).map(|(t, _)| *t).collect();
+        let mut effects = Vec::new();
+        for ticket in asked {
+            effects.extend(self.cancel(ticket));
+            effects.push(Effect::Answer(ticket, Answer::Over(Error::Closed)));
+        }
+        effects.extend(self.end_claims(&Error::Closed));
+        effects
+    }
+
+    /// Whether nothing is held, and nothing more can come.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.held.len() == 0 && self.questions.is_empty()
+    }
+
     /// Starts the revocations that can start.
     fn start(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let waiting: Vec<RevocationId> =
-            self.revocations.iter().filter(|(_, r)| !r.running).map(|(id, _)| *id).collect();
+        let waiting: Vec<RevocationId> = self
+            .revocations
+            .iter()
+            .filter(|(_, r)| r.running.is_none())
+            .map(|(id, _)| *id)
+            .collect();
         for id in waiting {
             let Some(Revocation { span, keep, .. }) = self.revocations.get(&id) else { continue };
             let (span, keep) = (*span, *keep);
-            let busy = self.revocations.values().any(|r| r.running && r.span.overlaps(span));
+            let mut others = self.revocations.values();
+            let busy = others.any(|r| r.running.is_some() && r.span.overlaps(span));
             if busy || self.pinned(span) {
                 continue;
             }
-            if !self.held.parts(span).any(|part| touches(&part, keep)) {
+            let parts: Vec<Held> =
+                self.held.parts(span).filter(|part| touches(part, keep)).collect();
+            if parts.is_empty() {
                 self.revocations.remove(&id);
                 effects.push(Effect::Changed);
             } else if let Some(revocation) = self.revocations.get_mut(&id) {
-                revocation.running = true;
+                revocation.running = Some(parts);
                 effects.push(Effect::Revoke(id, span, keep));
             }
         }
@@ -339,21 +408,15 @@ impl Machine {
 
     /// The holder has given up what the revocation asked for.
     pub fn revoked(&mut self, id: RevocationId) -> Vec<Effect> {
-        let Some(Revocation { span, keep, .. }) = self.revocations.remove(&id) else {
+        let Some(Revocation { keep, running, .. }) = self.revocations.remove(&id) else {
             return Vec::new();
         };
-        let parts: Vec<Held> = self.held.parts(span).filter(|part| touches(part, keep)).collect();
-        for part in parts {
-            match keep {
-                None => {
-                    self.held.remove(part.span);
-                    self.queue.push(Ask::Release(part));
-                }
-                Some(mode) => {
-                    self.held.set(Held { mode, ..part }, self.now);
-                    self.queue.push(Ask::Downgrade(part));
-                }
-            }
+        for part in running.into_iter().flatten() {
+            self.held.change(&part, keep, self.now);
+            self.queue.push(match keep {
+                None => Ask::Release(part),
+                Some(_) => Ask::Downgrade(part),
+            });
         }
         let mut effects = vec![Effect::Send, Effect::Changed];
         effects.extend(self.start());
@@ -403,6 +466,7 @@ impl Machine {
             Event::Full(ticket) => self.refused(ticket, Answer::Full),
             Event::Revoke { span, keep } => self.revoke(span, keep),
             Event::Recover { dead, held } => vec![Effect::Recover(dead, held)],
+            Event::Claimed(ticket, claimed) => self.claimed(ticket, claimed),
             Event::Report => vec![Effect::Renew],
             Event::Ended => self.end(Error::Expired),
         }
@@ -470,8 +534,8 @@ impl Machine {
                 Ask::Release(gone) => now.change(gone, None, self.now),
                 Ask::Downgrade(less) => now.change(less, Some(Mode::Shared), self.now),
                 Ask::Acquire(acquire) => unasked.push(acquire.ticket),
-                Ask::Hint { ticket, .. } => unasked.push(*ticket),
-                Ask::Cancel(_) => {}
+                Ask::Hint { ticket, .. } | Ask::Claim { ticket, .. } => unasked.push(*ticket),
+                Ask::Cancel(_) | Ask::Able => {}
             }
         }
         let lost = self.held.all().into_iter().find(|old| now.covers(old.span, old.mode).is_none());
@@ -488,6 +552,7 @@ impl Machine {
             .filter(|ticket| !unasked.contains(ticket) && !waiting.contains(ticket))
             .collect();
         let mut effects = vec![Effect::Changed];
+        effects.extend(self.ask_again(&unasked, waiting));
         for ticket in settled {
             if let Some(question) = self.questions.remove(&ticket) {
                 effects.extend(self.answer(ticket, &question));
@@ -501,6 +566,8 @@ impl Machine {
         if self.over.is_some() {
             return Vec::new();
         }
+        // Of a session that closes, the end is no loss: it holds nothing.
+        let error = if self.closing { Error::Closed } else { error };
         self.over = Some(error.clone());
         self.held = Holdings::default();
         self.queue.clear();
@@ -511,6 +578,7 @@ impl Machine {
             .filter(|(_, question)| !question.cancelled)
             .map(|(ticket, _)| Effect::Answer(ticket, Answer::Over(error.clone())))
             .collect();
+        effects.extend(self.end_claims(&error));
         effects.push(Effect::Changed);
         effects.push(Effect::Over(error));
         effects

@@ -131,6 +131,7 @@ impl Run {
                 }
                 Effect::Stale => panic!("a snapshot of the newest state is never stale"),
                 Effect::Over(error) => panic!("{error}"),
+                Effect::Claimed(..) => panic!("nobody claims anything"),
                 Effect::Recover(..) | Effect::Renew | Effect::Send | Effect::Changed => {}
             }
         }

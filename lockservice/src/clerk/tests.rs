@@ -17,7 +17,9 @@ use world::World;
 use super::Clerk;
 use crate::{
     Error, Held, Holder, Locks, Mode, Name, RecoverError, Recoverer, SessionId, Span,
+    advisory::{Claim, Claimant, Claimed, Patience, Stretch},
     local::LocalLocks,
+    service::Service as _,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -308,4 +310,86 @@ async fn idle_locks_are_given_back_and_used_or_other_ones_stay() {
     timeout(SOON, gone).await.unwrap();
     assert!(a.held(name(900), Mode::Exclusive).is_some(), "it is not within");
     assert_eq!(*notes.revoked.lock(), [(one(1), None)], "through the holder, as any other");
+}
+
+#[tokio::test]
+async fn a_session_that_recovers_another_closes_only_when_it_is_done_with_it() {
+    let locals = LocalLocks::new(World::real());
+    let (dead, _) = join(&locals, "dead", 0).await;
+    drop(get(&dead, 1, Mode::Exclusive).await);
+    let (clerk, notes) = join(&locals, "recoverer", 0).await;
+    dead.abandon();
+    locals.kill(dead.session()).await.unwrap();
+    let closing = tokio::spawn({
+        let clerk = Arc::clone(&clerk);
+        async move { clerk.close().await }
+    });
+    // Once it has asked, it is given no more of the dead.
+    let asked = async {
+        loop {
+            let rows = locals.server().sessions(World::real().clock.now() + SOON).await.unwrap();
+            let row = rows.iter().find(|row| row.session == clerk.session()).unwrap();
+            let recovers = rows.iter().any(|row| row.recoverer == Some(clerk.session()));
+            if recovers && !row.client.able {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, asked).await.unwrap();
+    assert!(!closing.is_finished() && notes.recovered.lock().is_empty());
+    assert_eq!(clerk.try_acquire(one(2), Mode::Shared).await.err(), Some(Error::Closed));
+    notes.gate.add_permits(1);
+    assert_eq!(timeout(SOON, closing).await.unwrap().unwrap(), Ok(()));
+    assert_eq!(notes.recovered.lock().len(), 1);
+    locals.check().unwrap();
+}
+
+#[tokio::test]
+async fn only_a_session_with_a_recoverer_is_asked_to_recover() {
+    let locals = LocalLocks::new(World::real());
+    let waiting = locals.open("a mount that is not ready").await.unwrap();
+    let (dead, _) = join(&locals, "dead", 0).await;
+    drop(get(&dead, 1, Mode::Exclusive).await);
+    locals.kill(dead.session()).await.unwrap();
+    let (clerk, notes) = join(&locals, "ready", 1).await;
+    drop(get(&clerk, 1, Mode::Exclusive).await);
+    assert_eq!(notes.recovered.lock().len(), 1);
+    drop(waiting);
+}
+
+fn claim(by: u64, mode: Option<Mode>) -> Claim {
+    Claim { file: 1, by: Claimant(by), process: 1, stretch: Stretch::WHOLE, mode }
+}
+
+#[tokio::test]
+async fn an_advisory_lock_is_waited_for_taken_back_and_given_up_when_nobody_is_left() {
+    let locals = LocalLocks::new(World::real());
+    let (a, _) = join(&locals, "a", 0).await;
+    let (b, _) = join(&locals, "b", 0).await;
+    let never = || Box::pin(std::future::pending::<()>());
+    let exclusive = claim(1, Some(Mode::Exclusive));
+    let try_ = |clerk: Arc<Clerk>| async move {
+        let tried = clerk.claim(exclusive, Patience::Try, Box::pin(std::future::pending::<()>()));
+        timeout(SOON, tried).await.unwrap().unwrap()
+    };
+    assert_eq!(try_(Arc::clone(&a)).await, Claimed::Done);
+    assert!(matches!(try_(Arc::clone(&b)).await, Claimed::Busy(found) if found.process == 0));
+    let taken_back = b.claim(exclusive, Patience::Wait, Box::pin(std::future::ready(())));
+    assert_eq!(timeout(SOON, taken_back).await.unwrap(), Ok(Claimed::Cancelled));
+    // Whoever waits is gone before its turn comes.
+    let left = timeout(Duration::from_millis(20), b.claim(exclusive, Patience::Wait, never()));
+    assert!(left.await.is_err());
+    let given_up = a.claim(claim(1, None), Patience::Try, never()).await;
+    assert_eq!(given_up, Ok(Claimed::Done));
+    let again = async {
+        while try_(Arc::clone(&a)).await != Claimed::Done {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, again).await.expect("what the one that is gone got was given up");
+    // It ends with the session.
+    timeout(SOON, a.close()).await.unwrap().unwrap();
+    assert_eq!(try_(b).await, Claimed::Done);
+    locals.check().unwrap();
 }

@@ -89,7 +89,7 @@ fn a_node_too_large_is_refused_and_changes_nothing() {
 
 fn session(table: &mut Table, nonce: u64) -> SessionId {
     let owner = nonce.to_string();
-    let client = Client { owner, host: String::new(), kind: Kind::Tool, able: true, nonce };
+    let client = Client { owner, host: String::new(), kind: Kind::Tool, able: false, nonce };
     match table.handle(Command::Open { client, replace: false }) {
         Reply::Opened(session) => session,
         other => panic!("{other:?}"),

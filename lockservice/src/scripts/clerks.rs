@@ -2,7 +2,8 @@
 //!
 //! `clerk NAME..` ; `want C SPAN MODE [wish SPAN] [try]` ; `wish C N,N MODE` (a hint) ; `send C [lost]` ; `deliver C
 //! [N]` ; `flushed C rN` ; `unpin C pN` ; `giveup C SPAN` ; `forget C tN` ; `reconnect C` ; `stream C` (as it is,
-//! without listening again) ; `knows C` ; `time C SECONDS` ; `tidy C SPAN SECONDS MOST` ; `end C`.
+//! without listening again) ; `knows C` ; `time C SECONDS` ; `tidy C SPAN SECONDS MOST` ; `end C` ; `closing C` ; `claiming C` as `claim` ; `back C tN` ;
+//! `leave C tN`.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -55,6 +56,16 @@ impl Stage {
             "unpin" => self.act(session, |m| m.unpin(PinId(number(words[2])))),
             "giveup" => self.act(session, |m| m.revoke(words::span(words[2]), None)),
             "forget" => self.act(session, |m| m.cancel(Ticket(number(words[2])))),
+            "claiming" => {
+                let (claim, patience) = words::claim(words);
+                let (ticket, effects) = self.machine(session).claim(claim, patience).unwrap();
+                let mut told = vec![format!("claims as t{}", ticket.0)];
+                told.extend(self.said(&effects));
+                told
+            }
+            "back" => self.act(session, |m| m.take_back(Ticket(number(words[2])))),
+            "leave" => self.act(session, |m| m.leave(Ticket(number(words[2])))),
+            "closing" => self.act(session, Machine::close),
             "end" => self.act(session, |m| m.end(Error::Expired)),
             "reconnect" => {
                 self.reconnect(session);

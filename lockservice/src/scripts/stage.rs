@@ -1,8 +1,8 @@
 //! A table on a stage, and sessions before it: the commands of a transcript.
 //!
 //! `open NAME.. [unable|replace]` ; `get S SPAN MODE [wish SPAN] [try]` ; `hint S N,N MODE` ; `release S
-//! SPAN` ; `downgrade S SPAN` ; `cancel S TICKET` ; `expire S` ; `close S` ; `recovered DEAD by S` ; `listen
-//! S` ; `deafen S` ; `restart` ; `held` ; `waiting` ; `again` (the last batch once more) ; `create S PATH
+//! SPAN` ; `downgrade S SPAN` ; `cancel S TICKET` ; `able S` ; `expire S` ; `close S` ; `recovered DEAD by S` ; `listen
+//! S` ; `claim S FILE BYTES MODE by N [try|test]` (`none` gives up) ; `claims` ; `deafen S` ; `restart` ; `held` ; `waiting` ; `again` (the last batch once more) ; `create S PATH
 //! DATA [ephemeral] [sequential] [v=N]` ; `set S PATH DATA [v=N]` ; `delete S PATH [v=N]` ; `read PATH` ; `hear`.
 //! Those for clerks are in `clerks`.
 
@@ -29,7 +29,9 @@ impl Stage {
         let words: Vec<&str> = command.split_whitespace().collect();
         let mut told = match words[0] {
             "open" => self.open(&words[1..]),
-            "get" | "hint" | "release" | "downgrade" | "cancel" => self.ask(&words),
+            "get" | "hint" | "release" | "downgrade" | "cancel" | "able" | "claim" => {
+                self.ask(&words)
+            }
             "create" | "set" | "delete" => self.node(&words),
             "read" => self.read(words[1]),
             "hear" => {
@@ -38,6 +40,7 @@ impl Stage {
             }
             "held" => self.held(),
             "waiting" => self.waiting(),
+            "claims" => self.claims(),
             "expire" => self.run(Command::Expire(self.session(words[1]))),
             "close" => self.run(Command::Close(self.session(words[1]))),
             "recovered" => {
@@ -149,6 +152,11 @@ impl Stage {
             "downgrade" => {
                 self.parts(session, words::span(words[2])).into_iter().map(Ask::Downgrade).collect()
             }
+            "able" => vec![Ask::Able],
+            "claim" => {
+                let (claim, patience) = words::claim(words);
+                vec![Ask::Claim { ticket, claim, patience }]
+            }
             _ => vec![Ask::Cancel(Ticket(words[2].trim_start_matches('t').parse().unwrap()))],
         };
         let seq = Seq(self.next);
@@ -199,6 +207,19 @@ impl Stage {
             };
             let all = words::all(&self.table.held_by(row.session));
             format!("{}{state}: {all}", self.name(row.session))
+        };
+        rows.iter().map(row).collect()
+    }
+
+    fn claims(&self) -> Vec<String> {
+        let rows = self.table.list_locks(&|_| Duration::ZERO, &|_| Duration::ZERO).claims;
+        let row = |row: &crate::advisory::ClaimRow| {
+            let claim = &row.claim;
+            let verb = if row.waits { "waits for" } else { "has" };
+            let (what, file) = (words::said_stretch(claim.stretch), claim.file);
+            let mode = claim.mode.map_or("nothing", words::said_mode);
+            let who = self.name(row.session);
+            format!("{} of {who} {verb} {what} of file {file} {mode}", claim.by.0)
         };
         rows.iter().map(row).collect()
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     Held, Mode, Name, SessionId, Span,
+    advisory::{Claim, Claimant, Claimed, InTheWay, Patience, Stretch},
     clerk::machine::{Answer, Effect},
     message::{Event, Reply},
     registry::{Change, Changed, Happened, Node, Refusal},
@@ -71,8 +72,40 @@ pub(super) fn event(event: &Event, name: impl Fn(SessionId) -> String) -> String
             format!("revoke {}, keep {}", said(*span), keep(*kept))
         }
         Event::Recover { dead, held } => format!("recover {} with {}", name(*dead), all(held)),
+        Event::Claimed(ticket, what) => format!("t{} {}", ticket.0, claimed(what)),
         Event::Report => "report".to_owned(),
         Event::Ended => "ended".to_owned(),
+    }
+}
+
+/// `5`, `5..8`, `all`: bytes, the last one included.
+pub(super) fn stretch(text: &str) -> Stretch {
+    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    if text == "all" {
+        Stretch::WHOLE
+    } else {
+        Stretch::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+    }
+}
+
+pub(super) fn said_stretch(stretch: Stretch) -> String {
+    match (stretch.first(), stretch.last()) {
+        (0, u64::MAX) => "all".to_owned(),
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}..{last}"),
+    }
+}
+
+fn claimed(claimed: &Claimed) -> String {
+    match claimed {
+        Claimed::Done => "done".to_owned(),
+        Claimed::Busy(InTheWay { stretch, mode, process }) => {
+            let who = if *process == 0 { "another's".to_owned() } else { format!("{process}'s") };
+            format!("busy: {} is {who}, {}", said_stretch(*stretch), said_mode(*mode))
+        }
+        Claimed::Deadlock => "would wait for itself".to_owned(),
+        Claimed::Cancelled => "cancelled".to_owned(),
+        Claimed::Full => "full".to_owned(),
     }
 }
 
@@ -92,6 +125,8 @@ pub(super) fn effect(effect: &Effect, name: impl Fn(SessionId) -> String) -> Opt
             format!("calls its holder r{}: {} down to {}", id.0, said(*span), keep(*kept))
         }
         Effect::Recover(dead, held) => format!("recovers {} with {}", name(*dead), all(held)),
+        Effect::Claimed(ticket, Ok(what)) => format!("answers t{}: {}", ticket.0, claimed(what)),
+        Effect::Claimed(ticket, Err(error)) => format!("answers t{}: {error}", ticket.0),
         Effect::Renew => "renews".to_owned(),
         Effect::Stale => "listens again: that was the past".to_owned(),
         Effect::Over(error) => format!("is over: {error}"),
@@ -145,4 +180,22 @@ pub(super) fn change(change: &Change) -> String {
         Happened::Resumed => "resumed",
     };
     format!("told: {} {happened} ({})", change.path, change.revision.0)
+}
+
+/// `claim S FILE BYTES MODE by N [try|test]`.
+pub(super) fn claim(words: &[&str]) -> (Claim, Patience) {
+    let by: u64 = words[6].parse().unwrap();
+    let claim = Claim {
+        file: words[2].parse().unwrap(),
+        by: Claimant(by),
+        process: by as u32,
+        stretch: stretch(words[3]),
+        mode: (words[4] != "none").then(|| mode(words[4])),
+    };
+    let patience = match words.get(7) {
+        Some(&"try") => Patience::Try,
+        Some(&"test") => Patience::Test,
+        _ => Patience::Wait,
+    };
+    (claim, patience)
 }

@@ -40,6 +40,7 @@ impl Table {
                 return Err(Broken(format!("{waiter:?} waits for nothing")));
             }
         }
+        self.advisory.check(|session| self.lives(session)).map_err(Broken)?;
         self.tree.check(|session| self.lives(session)).map_err(Broken)?;
         let able = self.sessions.values().any(|row| row.state == State::Live && row.client.able);
         for (session, row) in &self.sessions {

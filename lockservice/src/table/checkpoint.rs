@@ -1,11 +1,17 @@
 //! The table as bytes, with a format version, and back.
 
-use prost::Message;
+use std::io::{self, Write};
 
-use super::{Session, State, Table, pieces::Hold, queue::Waiter};
+use prost::Message;
+use replica::Image as _;
+
+use super::{Session, State, Table, advisory::Wait, chunks::Chunks, pieces::Hold, queue::Waiter};
 use crate::{
-    convert::{acquire_of, client_of, id_of, option_of, owner_of, owner_to, span_of},
-    message::{Ask, Seq},
+    advisory::Patience,
+    convert::{
+        acquire_of, claim_of, claim_to, client_of, id_of, option_of, owner_of, owner_to, span_of,
+    },
+    message::{Ask, Seq, Ticket},
     name::{Grant, Mode, SessionId},
     proto,
     registry::convert::{changed_of, tree_of},
@@ -16,12 +22,45 @@ use crate::{
 #[error("the checkpoint of the lock table cannot be read: {0}")]
 pub struct Damaged(pub String);
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+
+/// A table at one moment.
+pub(crate) struct Frozen {
+    /// All but the pieces, as a message.
+    rest: Vec<u8>,
+    pieces: Chunks,
+}
+
+impl replica::Image for Frozen {
+    fn write(self: Box<Self>, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.rest)?;
+        for chunk in self.pieces.chunks() {
+            let pieces = chunk.iter().map(|piece| proto::Piece {
+                span: Some(proto::Span { start: piece.start.0, end: piece.end.0 }),
+                owners: piece.hold.owners().into_iter().map(owner_to).collect(),
+            });
+            // Messages written one behind the other are read as one.
+            let part = proto::Checkpoint { pieces: pieces.collect(), ..Default::default() };
+            out.write_all(&part.encode_to_vec())?;
+        }
+        Ok(())
+    }
+}
 
 impl Table {
     /// The replicated state as bytes.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let written = Box::new(self.freeze()).write(&mut bytes);
+        written.expect("a vector takes what it is given");
+        bytes
+    }
+
+    /// The replicated state as it is now, to be written down later. The pieces, of which there may be
+    /// many millions, are shared with the table; all else is encoded at once.
+    #[must_use]
+    pub(crate) fn freeze(&self) -> Frozen {
         let sessions = self.sessions.iter().map(|(session, row)| proto::SessionState {
             session: session.0,
             client: Some((&row.client).into()),
@@ -35,10 +74,6 @@ impl Table {
             tree_seq: row.tree_seq.0,
             tree_last: row.tree_last.as_ref().map(Into::into),
         });
-        let pieces = self.pieces.iter().map(|(span, hold)| proto::Piece {
-            span: Some(span.into()),
-            owners: hold.owners().into_iter().map(owner_to).collect(),
-        });
         let waiters = self.queue.iter().map(|(number, waiter)| proto::Waiter {
             number,
             session: waiter.session.0,
@@ -47,17 +82,30 @@ impl Table {
                 proto::Ask { .. } => None,
             },
         });
-        proto::Checkpoint {
+        let claims = self.advisory.held().map(|(session, claim)| proto::ClaimRow {
+            session: session.0,
+            claim: Some(claim_to(Ticket(0), &claim, Patience::Try)),
+            waits: false,
+        });
+        let claim_waits = self.advisory.waits().map(|(number, wait)| proto::ClaimWait {
+            number,
+            session: wait.session.0,
+            claim: Some(claim_to(wait.ticket, &wait.claim, Patience::Wait)),
+        });
+        let rest = proto::Checkpoint {
             format: FORMAT,
             next_session: self.next_session,
             newest: self.newest.0,
             next_waiter: self.queue.next(),
             sessions: sessions.collect(),
-            pieces: pieces.collect(),
+            pieces: Vec::new(),
             waiters: waiters.collect(),
             tree: Some((&self.tree).into()),
-        }
-        .encode_to_vec()
+            claims: claims.collect(),
+            claim_waits: claim_waits.collect(),
+            next_claim: self.advisory.next(),
+        };
+        Frozen { rest: rest.encode_to_vec(), pieces: self.pieces.freeze() }
     }
 
     /// A table from the bytes of [`Table::save`].
@@ -121,7 +169,31 @@ impl Table {
             }
             table.queue.insert(waiter.number, Waiter { session, ask });
         }
+        table.load_claims((saved.claims, saved.claim_waits, saved.next_claim))?;
         table.check().map_err(|broken| Damaged(broken.to_string()))?;
         Ok(table)
+    }
+
+    fn load_claims(
+        &mut self,
+        (claims, waits, next): (Vec<proto::ClaimRow>, Vec<proto::ClaimWait>, u64),
+    ) -> Result<(), Damaged> {
+        let odd = |e: crate::convert::Odd| Damaged(e.to_string());
+        for row in claims {
+            let (_, claim, _) = claim_of(option_of(row.claim).map_err(odd)?).map_err(odd)?;
+            if !self.advisory.restore(id_of(row.session).map_err(odd)?, claim) {
+                return Err(Damaged(format!("{claim:?} conflicts with another")));
+            }
+        }
+        for wait in waits {
+            let (ticket, claim, _) = claim_of(option_of(wait.claim).map_err(odd)?).map_err(odd)?;
+            let session = id_of(wait.session).map_err(odd)?;
+            if wait.number >= next {
+                return Err(Damaged(format!("a claim at the place {}", wait.number)));
+            }
+            self.advisory.insert(wait.number, Wait { session, ticket, claim });
+        }
+        self.advisory.set_next(next);
+        Ok(())
     }
 }

@@ -73,6 +73,10 @@ impl Table {
                 waited: waited(place),
             });
         }
+        let most = Self::MOST_ROWS;
+        rows.claims = self.advisory.list().take(most + 1).collect();
+        rows.cut |= rows.claims.len() > most;
+        rows.claims.truncate(most);
         rows
     }
 }

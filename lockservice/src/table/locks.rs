@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Table,
+    advisory::Wait,
     pieces::Hold,
     queue::{Line, Waiter},
 };
@@ -52,6 +53,8 @@ impl Table {
                 if let Some(waiter) = place.and_then(|place| self.queue.remove(place)) {
                     self.tell(session, || Event::Refused(ticket));
                     freed.push(waiter.ask.need);
+                } else {
+                    self.cancel_claim(session, ticket);
                 }
             }
             Ask::Release(held) => {
@@ -63,6 +66,10 @@ impl Table {
                 if self.pieces.downgrade(&held, session) {
                     freed.push(held.span);
                 }
+            }
+            Ask::Able => self.able(session),
+            Ask::Claim { ticket, claim, patience } => {
+                self.claim(Wait { session, ticket, claim }, patience);
             }
         }
     }

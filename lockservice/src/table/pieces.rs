@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::chunks::{Chunks, Piece};
 use crate::{
     bug::{Bug, seeded},
     locks::Held,
@@ -113,9 +114,9 @@ impl Shares {
 }
 
 /// The pieces by their first name.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Default)]
 pub(crate) struct Pieces {
-    map: BTreeMap<Name, (Name, Hold)>,
+    map: Chunks,
     shares: Shares,
 }
 
@@ -125,21 +126,28 @@ fn span(start: Name, end: Name) -> Span {
 
 impl Pieces {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Span, &Hold)> {
-        self.map.iter().map(|(start, (end, hold))| (span(*start, *end), hold))
+        self.map.iter().map(|piece| (span(piece.start, piece.end), &piece.hold))
+    }
+
+    /// The pieces as they are now, for whoever writes them down later.
+    pub(crate) fn freeze(&self) -> Chunks {
+        self.map.clone()
     }
 
     /// The pieces that have a name in `within`, cut to it.
     pub(crate) fn overlaps(&self, within: Span) -> impl Iterator<Item = (Span, &Hold)> {
         let first = self.first_at(within.start());
-        self.map.range(first..within.end()).filter_map(move |(start, (end, hold))| {
-            span(*start, *end).intersection(within).map(|cut| (cut, hold))
+        let pieces = self.map.from(first).take_while(move |piece| piece.start < within.end());
+        pieces.filter_map(move |piece| {
+            span(piece.start, piece.end).intersection(within).map(|cut| (cut, &piece.hold))
         })
     }
 
     /// The start of the piece that contains `name`, or `name`.
     fn first_at(&self, name: Name) -> Name {
-        match self.map.range(..=name).next_back() {
-            Some((start, (end, _))) if *end > name => *start,
+        // One that starts at the name itself is as good an answer.
+        match self.map.before(name) {
+            Some(piece) if piece.end > name => piece.start,
             _ => name,
         }
     }
@@ -150,18 +158,16 @@ impl Pieces {
 
     /// The largest span within `wish` around `need` of whose added names nobody holds any.
     pub(crate) fn room(&self, need: Span, wish: Span) -> Span {
-        let below = match self.map.range(..need.start()).next_back() {
-            Some((_, (end, _))) => (*end).min(need.start()).max(wish.start()),
+        let below = match self.map.before(need.start()) {
+            Some(piece) => piece.end.min(need.start()).max(wish.start()),
             None => wish.start(),
         };
         let inner = self.first_at(need.end());
         let above = if inner < need.end() {
             need.end()
         } else {
-            self.map
-                .range(need.end()..)
-                .next()
-                .map_or(wish.end(), |(start, _)| wish.end().min(*start))
+            let next = self.map.from(need.end()).next();
+            next.map_or(wish.end(), |piece| wish.end().min(piece.start))
         };
         Span::new(below.min(need.start()), above.max(need.end())).unwrap_or(need)
     }
@@ -185,20 +191,24 @@ impl Pieces {
         let shares = &mut self.shares;
         let mut gaps = Vec::new();
         let mut at = within.start();
-        for (start, (end, hold)) in self.map.range_mut(within.start()..within.end()) {
-            if at < *start {
-                gaps.push((at, *start));
-                note(span(at, *start));
+        let there = self.map.from(within.start()).take_while(|piece| piece.start < within.end());
+        let starts: Vec<Name> = there.map(|piece| piece.start).collect();
+        for start in starts {
+            let Some(Piece { end, hold, .. }) = self.map.get_mut(start) else { continue };
+            let end = *end;
+            if at < start {
+                gaps.push((at, start));
+                note(span(at, start));
             }
-            at = *end;
+            at = end;
             match hold {
                 Hold::Exclusive(holder, _) => {
                     debug_assert_eq!(*holder, owner.session, "a conflicting grant");
                 }
                 Hold::Shared(owners) if owner.mode == Mode::Shared => {
                     owners.entry(owner.session).or_insert_with(|| {
-                        note(span(*start, *end));
-                        shares.add(owner.session, *start, *end);
+                        note(span(start, end));
+                        shares.add(owner.session, start, end);
                         owner.grant
                     });
                 }
@@ -208,7 +218,7 @@ impl Pieces {
                         "a conflicting grant"
                     );
                     *hold = fresh();
-                    note(span(*start, *end));
+                    note(span(start, end));
                 }
             }
         }
@@ -218,7 +228,7 @@ impl Pieces {
         }
         for (start, end) in gaps {
             shares.add(owner.session, start, end);
-            self.map.insert(start, (end, fresh()));
+            self.map.insert(Piece { start, end, hold: fresh() });
         }
         self.join(within);
         given
@@ -255,9 +265,9 @@ impl Pieces {
     pub(crate) fn held_by(&self, session: SessionId) -> Vec<Held> {
         let Some(share) = self.shares.0.get(&session) else { return Vec::new() };
         let piece = |start: &Name| {
-            let (end, hold) = self.map.get(start)?;
-            let (mode, grant) = hold.of(session)?;
-            Some(Held { span: span(*start, *end), mode, grant })
+            let piece = self.map.get(*start)?;
+            let (mode, grant) = piece.hold.of(session)?;
+            Some(Held { span: span(*start, piece.end), mode, grant })
         };
         share.starts.iter().filter_map(piece).collect()
     }
@@ -273,7 +283,7 @@ impl Pieces {
             return false;
         }
         hold.sessions(|session| self.shares.add(session, at.start(), at.end()));
-        self.map.insert(at.start(), (at.end(), hold));
+        self.map.insert(Piece { start: at.start(), end: at.end(), hold });
         true
     }
 
@@ -291,13 +301,13 @@ impl Pieces {
         for part in &mine {
             self.cut(part.start());
             self.cut(part.end());
-            let Some((end, hold)) = self.map.remove(&part.start()) else { continue };
+            let Some(Piece { start, end, hold }) = self.map.remove(part.start()) else { continue };
             let rest = to(hold);
             if rest.as_ref().is_none_or(|hold| hold.of(session).is_none()) {
-                self.shares.sub(session, part.start(), end);
+                self.shares.sub(session, start, end);
             }
             if let Some(hold) = rest {
-                self.map.insert(part.start(), (end, hold));
+                self.map.insert(Piece { start, end, hold });
             }
         }
         if !mine.is_empty() {
@@ -308,28 +318,27 @@ impl Pieces {
 
     /// Makes `at` a border if it lies inside a piece. Both parts keep their owners and numbers.
     fn cut(&mut self, at: Name) {
-        let Some((_, (end, hold))) = self.map.range_mut(..at).next_back() else { return };
-        if *end > at {
-            let rest = (*end, hold.clone());
-            *end = at;
-            if seeded(Bug::SplitLosesRange) {
-                return;
-            }
-            self.shares.cut(&rest.1, at);
-            self.map.insert(at, rest);
+        let Some(start) = self.map.before(at).filter(|piece| piece.end > at).map(|p| p.start)
+        else {
+            return;
+        };
+        let Some(piece) = self.map.get_mut(start) else { return };
+        let rest = Piece { start: at, ..piece.clone() };
+        piece.end = at;
+        if seeded(Bug::SplitLosesRange) {
+            return;
         }
+        self.shares.cut(&rest.hold, at);
+        self.map.insert(rest);
     }
 
     /// Joins neighbours with the very same owners and numbers, in and at the borders of `within`.
     fn join(&mut self, within: Span) {
-        let first = self
-            .map
-            .range(..within.start())
-            .next_back()
-            .map_or(within.start(), |(start, _)| *start);
+        let first = self.map.before(within.start()).map_or(within.start(), |piece| piece.start);
         let mut joins = Vec::new();
         let mut last: Option<(Name, Name, &Hold)> = None;
-        for (start, (end, hold)) in self.map.range(first..=within.end()) {
+        for piece in self.map.from(first).take_while(|piece| piece.start <= within.end()) {
+            let Piece { start, end, hold } = piece;
             match last {
                 Some((from, to, same)) if to == *start && same == hold => {
                     joins.push((from, *start, *end));
@@ -339,11 +348,11 @@ impl Pieces {
             }
         }
         for (from, gone, end) in joins {
-            if let Some((_, hold)) = self.map.remove(&gone) {
-                self.shares.join(&hold, gone);
+            if let Some(piece) = self.map.remove(gone) {
+                self.shares.join(&piece.hold, gone);
             }
-            if let Some(piece) = self.map.get_mut(&from) {
-                piece.0 = end;
+            if let Some(piece) = self.map.get_mut(from) {
+                piece.end = end;
             }
         }
     }

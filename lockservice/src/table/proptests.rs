@@ -162,11 +162,7 @@ impl Run {
             }
             Step::Expire { who } => Command::Expire(self.who(who)?),
             Step::Recover => self.recovery()?,
-            Step::Close { who } => {
-                let session = self.who(who)?;
-                self.believed.release(session, span(0, 2 * NAMES));
-                Command::Close(session)
-            }
+            Step::Close { who } => Command::Close(self.who(who)?),
             Step::Restart => {
                 self.restart();
                 return None;
@@ -199,7 +195,7 @@ impl Run {
 
     fn apply(&mut self, command: Command) {
         let dead = match &command {
-            Command::Recovered { dead, .. } => Some(*dead),
+            Command::Recovered { dead, .. } | Command::Close(dead) => Some(*dead),
             _ => None,
         };
         let reply = self.table.handle(command);

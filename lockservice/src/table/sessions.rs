@@ -74,10 +74,25 @@ impl Table {
         if self.live(session).is_none() {
             return Reply::Expired;
         }
+        if self.recovering(session).next().is_some() {
+            // Nobody fences a session that closes, so what it replays it must replay to the end.
+            if let Some(row) = self.sessions.get_mut(&session) {
+                row.client.able = false;
+            }
+            return Reply::Refused;
+        }
         self.unwait(session);
         self.forget(session);
         self.tell(session, || Event::Ended);
         Reply::Done
+    }
+
+    /// `session` can recover others from now on.
+    pub(super) fn able(&mut self, session: SessionId) {
+        if let Some(row) = self.sessions.get_mut(&session) {
+            row.client.able = true;
+        }
+        self.assign();
     }
 
     /// The locks stay, the waiters go.
@@ -89,6 +104,7 @@ impl Table {
         row.state = State::Dead { recoverer: None };
         row.tree_last = None;
         self.tree.end(session);
+        self.end_claims(session);
         self.tell(session, || Event::Ended);
         self.unwait(session);
     }
@@ -105,6 +121,7 @@ impl Table {
     fn forget(&mut self, session: SessionId) {
         self.sessions.remove(&session);
         self.tree.end(session);
+        self.end_claims(session);
         let freed = self.pieces.take_all(session);
         self.assign();
         self.settle(&freed);

@@ -130,7 +130,6 @@ pub(crate) fn config(owner: &str) -> clerk::Config {
         owner: owner.to_owned(),
         host: "localhost".to_owned(),
         kind: Kind::Mount,
-        able: true,
         replace: false,
         patience: Some(SOON),
     }

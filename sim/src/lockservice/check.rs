@@ -8,11 +8,15 @@ use std::{
     sync::Arc,
 };
 
-use lockservice::{Clerk, Held, Locks as _, Mode, SessionId, Table, message::Ask};
+use lockservice::{
+    Clerk, Held, Locks as _, Mode, SessionId, Table,
+    advisory::{Claim, Claimed},
+    message::{Ask, Seq},
+};
 use parking_lot::Mutex;
 use world::World;
 
-use super::{client::Cache, history::Histories, store::Store};
+use super::{claims::Claims, client::Cache, history::Histories, store::Store};
 
 /// No two sessions hold conflicting locks, counting each whose lease may be valid by its own clock.
 pub(super) const L1: &str = "L1: no two hold conflicting locks";
@@ -24,6 +28,8 @@ pub(super) const L3: &str = "L3: nothing dirty under a lock that goes";
 pub(super) const L4: &str = "L4: fenced and replayed before locks pass on";
 /// One session at a time replays a log, counting those whose writes are not fenced.
 pub(super) const L5: &str = "L5: one replays a log at a time";
+/// No two claimants have advisory locks that conflict, counting what each was told last.
+const ADVISORY: &str = "advisory locks: no two that conflict";
 /// The table is what [`Table::check`] demands.
 const SOUND: &str = "the table's own rules";
 
@@ -40,11 +46,14 @@ pub(super) struct Party {
 pub(super) struct Judge {
     pub(super) store: Store,
     pub(super) histories: Histories,
+    pub(super) claims: Claims,
     /// The sessions of clients that were not killed.
     pub(super) parties: BTreeMap<SessionId, Party>,
     pub(super) wrong: Option<(&'static str, String)>,
     pub(super) judged: BTreeMap<&'static str, u64>,
     pub(super) counts: BTreeMap<&'static str, u64>,
+    /// The last batch of each session that was looked at.
+    batches: BTreeMap<SessionId, Seq>,
     replaying: BTreeMap<SessionId, BTreeSet<SessionId>>,
     ended: BTreeSet<SessionId>,
     applied: u64,
@@ -96,8 +105,12 @@ impl Judge {
         });
     }
 
-    /// A session is about to send these asks.
-    pub(super) fn flushed(&mut self, session: SessionId, asks: &[Ask]) {
+    /// A session is about to send these asks. When they are sent once more, what they gave back may have been granted
+    /// again already.
+    pub(super) fn flushed(&mut self, session: SessionId, seq: Seq, asks: &[Ask]) {
+        if self.batches.insert(session, seq).is_some_and(|before| before >= seq) {
+            return;
+        }
         let Some(party) = self.parties.get(&session) else { return };
         let cache = Arc::clone(&party.cache);
         for ask in asks {
@@ -130,6 +143,30 @@ impl Judge {
                 format!("{session:?} passed on; fenced: {fenced}, replayed: {replayed}")
             });
             self.count("sessions recovered");
+        }
+    }
+
+    /// A session died, or closed: its advisory locks are free.
+    pub(super) fn over(&mut self, session: SessionId) {
+        self.claims.end(session);
+    }
+
+    /// A session was answered to a claim; `None`: it does not know.
+    pub(super) fn claimed(&mut self, session: SessionId, claim: &Claim, claimed: Option<&Claimed>) {
+        match claimed {
+            Some(Claimed::Done) => {
+                let clash = self.claims.take(session, claim);
+                self.rule(ADVISORY, clash.is_none(), || {
+                    format!("{claim:?} of {session:?} was granted beside that of {clash:?}")
+                });
+                self.count("advisory locks claimed and got");
+            }
+            Some(Claimed::Busy(_)) => self.count("advisory locks in the way"),
+            Some(Claimed::Deadlock) => self.count("advisory locks in a circle"),
+            Some(Claimed::Cancelled) => self.count("advisory locks not waited for"),
+            Some(Claimed::Full) => self.count("advisory locks beyond the limit"),
+            // What it gets now is given up in its name.
+            None => self.claims.lower(session, &Claim { mode: None, ..*claim }),
         }
     }
 

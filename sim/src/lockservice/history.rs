@@ -178,7 +178,7 @@ impl Histories {
         self.clock
     }
 
-    /// Somebody asked for a judged lock at `called`, and was given it just now, or may yet be.
+    /// Somebody asked for a judged lock at `called`, and was given it just now; or was not.
     pub(super) fn acquired(
         &mut self,
         called: u64,
@@ -187,28 +187,16 @@ impl Histories {
     ) {
         let at = self.moment();
         self.parties.insert(session);
-        if grant.is_some() {
-            // What it gave up before it has got back, so that happened.
-            let earlier = self.locks.iter_mut().filter(|op| {
-                op.called < called
-                    && (op.input.0, op.input.1) == (name.0, session)
-                    && matches!(op.input.2, Deed::GiveUp(_))
-            });
-            for op in earlier {
-                if op.outcome == (Outcome::Unknown { until: None }) {
-                    op.outcome = Outcome::Unknown { until: Some(at) };
-                }
-            }
-        }
-        let outcome = match grant {
-            Some(output) => Outcome::Returned { at, output },
-            None => Outcome::Unknown { until: None },
-        };
+        // What nobody was told of stands in nobody's way here: if it was granted, whatever is got
+        // from it later is got as if it were granted then.
+        let Some(output) = grant else { return };
         let input = (name.0, session, Deed::Acquire(mode));
+        let outcome = Outcome::Returned { at, output };
         self.locks.push(Operation { client: session.0, called, input, outcome });
     }
 
-    /// The holder of `session` is done with a revocation: from now on the service may learn of it.
+    /// The holder of `session` is done with a revocation. The session uses nothing of it any more, so
+    /// for all that others can see, this is the moment.
     pub(super) fn gave_up(&mut self, session: SessionId, span: Span, keep: Option<Mode>) {
         self.of(session, |name| span.contains(Name(name)), Deed::GiveUp(keep));
     }
@@ -224,7 +212,7 @@ impl Histories {
         }
         for name in JUDGED.filter(|name| which(*name)) {
             let called = self.moment();
-            let outcome = Outcome::Unknown { until: None };
+            let outcome = Outcome::Returned { at: self.moment(), output: Grant(0) };
             let input = (name, session, deed);
             self.locks.push(Operation { client: session.0, called, input, outcome });
         }

@@ -48,8 +48,7 @@ impl Replica {
 
     /// The sessions, and whether each lives.
     fn sessions(&self) -> BTreeMap<SessionId, bool> {
-        let rows = self.table.list_sessions();
-        rows.into_iter().map(|row| (row.session, row.live)).collect()
+        self.table.states().collect()
     }
 }
 
@@ -90,6 +89,9 @@ impl StateMachine for Locks {
             let after = replica.sessions();
             let judge = Arc::clone(&replica.judge);
             for (gone, lived) in before {
+                if lived && !after.get(&gone).copied().unwrap_or_default() {
+                    judge.lock().over(gone);
+                }
                 if !after.contains_key(&gone) {
                     judge.lock().gone(gone, !lived);
                 }

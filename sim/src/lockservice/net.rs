@@ -258,7 +258,7 @@ impl Service for Wire {
         asks: &[Ask],
         deadline: Time,
     ) -> Result<(), Error> {
-        self.judge.lock().flushed(session, asks);
+        self.judge.lock().flushed(session, seq, asks);
         let asks: Arc<[Ask]> = asks.into();
         let request = work(move |server, until| {
             let asks = Arc::clone(&asks);

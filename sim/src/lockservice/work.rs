@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use lockservice::{
     Clerk, Error, Locks as _, Mode, Name, Pin, Span,
+    advisory::{Claim, Claimant, Patience, Stretch},
     registry::{Make, NodePath, Refusal},
 };
 use parking_lot::Mutex;
@@ -26,6 +27,8 @@ use crate::dice::Dice;
 
 /// The names that are fought for with wishes and hints.
 pub(super) const NAMES: u64 = 8;
+/// Bytes of a file that are claimed by advisory locks.
+const BYTES: u64 = 8;
 /// Nodes of the registry.
 const NODES: u64 = 2;
 /// How long a client waits for a lock when all is well: much longer than it takes to recover the dead.
@@ -38,6 +41,8 @@ pub(super) fn everything() -> Span {
 
 /// A client at work.
 pub(super) struct Worker {
+    /// Which of its client's.
+    pub(super) number: u64,
     pub(super) world: World,
     pub(super) clerk: Arc<Clerk>,
     pub(super) mount: Arc<Mount>,
@@ -64,6 +69,9 @@ impl Worker {
                 }
                 // Its holder still answers.
                 self.world.clock.sleep(Duration::from_millis(100)).await;
+                if self.world.clock.now() >= self.clerk.valid_until() {
+                    return Error::Expired;
+                }
                 continue;
             }
             if let Err(error @ (Error::Expired | Error::Closed)) = self.something().await {
@@ -83,7 +91,8 @@ impl Worker {
                 self.mount.flush(everything()).await;
                 Ok(())
             }
-            82..97 => self.node().await,
+            82..90 => self.node().await,
+            90..97 => self.claim().await,
             _ if self.dice.chance(20) => self.clerk.close().await.and(Err(Error::Closed)),
             _ => {
                 self.use_some();
@@ -232,6 +241,28 @@ impl Worker {
         };
         open.end(told);
         result
+    }
+
+    /// An advisory lock on some bytes of one of two files, or an end of it.
+    async fn claim(&mut self) -> Result<(), Error> {
+        let first = self.dice.between(0, BYTES);
+        let last = self.dice.between(first, BYTES);
+        let mode = [Some(Mode::Exclusive), Some(Mode::Shared), None][self.dice.pick(3)];
+        let claim = Claim {
+            file: self.dice.between(0, 2),
+            by: Claimant(self.number * 2 + self.dice.between(0, 2)),
+            process: 1,
+            stretch: Stretch::new(first, last).expect("it begins before it ends"),
+            mode,
+        };
+        let patience = if self.dice.chance(60) { Patience::Wait } else { Patience::Try };
+        let tired = self.patience();
+        let session = self.clerk.session();
+        self.judge.lock().claims.lower(session, &claim);
+        let back = Box::pin(self.world.clock.sleep(tired));
+        let claimed = self.clerk.claim(claim, patience, back).await;
+        self.judge.lock().claimed(session, &claim, claimed.as_ref().ok());
+        claimed.map(|_| ())
     }
 
     /// Every lock, one after the other: whoever holds them answers now.

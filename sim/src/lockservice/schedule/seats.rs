@@ -8,8 +8,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use lockservice::{Clerk, Error, Locks as _, Router, Service, SessionId, clerk, message::Kind};
 use parking_lot::Mutex;
+use world::World;
 
 use super::{Actor, Schedule};
 use crate::{
@@ -22,6 +24,9 @@ use crate::{
     },
 };
 
+/// Operations that a client has under way at a time.
+const WORKERS: usize = 2;
+
 /// What a client's machine tells the schedule.
 #[derive(Default)]
 struct Standing {
@@ -33,14 +38,14 @@ struct Standing {
 pub(super) struct Seat {
     pub(super) machine: MachineId,
     standing: Arc<Mutex<Standing>>,
-    content: Arc<AtomicBool>,
+    content: Vec<Arc<AtomicBool>>,
     pub(super) alive: bool,
     pub(super) frozen: bool,
 }
 
 impl Seat {
     pub(super) fn is_content(&self) -> bool {
-        self.content.load(Ordering::Acquire)
+        self.content.iter().all(|content| content.load(Ordering::Acquire))
     }
 }
 
@@ -60,9 +65,8 @@ impl Schedule {
         }
     }
 
-    fn sit(&mut self, seat: usize) -> Seat {
-        let pace = self.pace();
-        let (machine, world) = self.executor.machine(pace);
+    /// All coordinators, as the client in a seat reaches them.
+    fn router(&self, seat: usize, world: &World) -> Arc<Router> {
         let wire = |place| Wire {
             near: world.clone(),
             ether: self.ether.clone(),
@@ -74,24 +78,30 @@ impl Schedule {
             let service: Arc<dyn Service> = Arc::new(wire(place));
             (place as u64 + 1, service)
         };
-        let router = Router::new(world.clone(), (0..self.replicas.len()).map(member).collect());
+        Router::new(world.clone(), (0..self.replicas.len()).map(member).collect())
+    }
+
+    fn sit(&mut self, seat: usize) -> Seat {
+        let pace = self.pace();
+        let (machine, world) = self.executor.machine(pace);
+        let router = self.router(seat, &world);
         let renewals = Arc::clone(&router);
         let config = clerk::Config {
             owner: format!("seat {seat}"),
             host: String::new(),
             kind: Kind::Mount,
-            able: true,
             replace: false,
             patience: None,
         };
-        let (standing, content) = (Arc::new(Mutex::new(Standing::default())), Arc::default());
+        let standing = Arc::new(Mutex::new(Standing::default()));
+        let content: Vec<Arc<AtomicBool>> = (0..WORKERS).map(|_| Arc::default()).collect();
         let (mut own, mount_dice) = (self.dice.fork(), self.dice.fork());
         let (told, judge, ether) =
             (Arc::clone(&standing), Arc::clone(&self.judge), self.ether.clone());
-        let (calm, got_all) = (Arc::clone(&self.calm), Arc::clone(&content));
+        let (calm, got_all) = (Arc::clone(&self.calm), content.clone());
         let tasks = world.clone();
         tasks.spawn("client", async move {
-            let apart = move |_: &world::World| -> Arc<dyn Service> { renewals };
+            let apart = move |_: &World| -> Arc<dyn Service> { renewals };
             let clerk = match Clerk::open_apart(world.clone(), router, config, apart).await {
                 Ok(clerk) => clerk,
                 Err(error) => {
@@ -114,10 +124,22 @@ impl Schedule {
             let cache = Arc::clone(&party.cache);
             judge.lock().parties.insert(session, party);
             told.lock().session = Some(session);
-            let dice = own.fork();
-            let worker = Worker { world, clerk, mount, judge, cache, dice, calm, content: got_all };
-            let over = worker.run().await;
-            told.lock().over = Some(over);
+            let workers = got_all.into_iter().zip(0..).map(|(content, number)| {
+                let worker = Worker {
+                    number,
+                    world: world.clone(),
+                    clerk: Arc::clone(&clerk),
+                    mount: Arc::clone(&mount),
+                    judge: Arc::clone(&judge),
+                    cache: Arc::clone(&cache),
+                    dice: own.fork(),
+                    calm: Arc::clone(&calm),
+                    content,
+                };
+                worker.run()
+            });
+            let over = join_all(workers).await.into_iter().next();
+            told.lock().over = Some(over.unwrap_or(Error::Closed));
         });
         Seat { machine, standing, content, alive: true, frozen: false }
     }

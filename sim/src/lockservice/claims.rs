@@ -1,0 +1,48 @@
+//! Advisory locks as clients were told of them, byte by byte.
+
+use std::collections::BTreeMap;
+
+use lockservice::{
+    Mode, SessionId,
+    advisory::{Claim, Claimant},
+};
+
+type Who = (SessionId, Claimant);
+
+/// Who was told that it has which byte of which file.
+#[derive(Default)]
+pub(super) struct Claims(BTreeMap<(u64, u64), BTreeMap<Who, Mode>>);
+
+impl Claims {
+    /// A claim is about to be made: of what is held stays only what the claim leaves.
+    pub(super) fn lower(&mut self, session: SessionId, claim: &Claim) {
+        let who = (session, claim.by);
+        for byte in claim.stretch.first()..=claim.stretch.last() {
+            let Some(holders) = self.0.get_mut(&(claim.file, byte)) else { continue };
+            let kept = holders.remove(&who).and_then(|held| claim.mode.map(|mode| mode.min(held)));
+            holders.extend(kept.map(|mode| (who, mode)));
+        }
+    }
+
+    /// A claim was granted; who was told before that it has what conflicts, and was not told otherwise.
+    pub(super) fn take(&mut self, session: SessionId, claim: &Claim) -> Option<(Who, Mode)> {
+        let who = (session, claim.by);
+        let mode = claim.mode?;
+        let mut clash = None;
+        for byte in claim.stretch.first()..=claim.stretch.last() {
+            let holders = self.0.entry((claim.file, byte)).or_default();
+            let mut others = holders.iter().filter(|(holder, _)| **holder != who);
+            let found = others.find(|(_, held)| [**held, mode].contains(&Mode::Exclusive));
+            clash = clash.or(found.map(|(holder, held)| (*holder, *held)));
+            holders.insert(who, mode);
+        }
+        clash
+    }
+
+    /// A session is over.
+    pub(super) fn end(&mut self, session: SessionId) {
+        for holders in self.0.values_mut() {
+            holders.retain(|(holder, _), _| *holder != session);
+        }
+    }
+}
