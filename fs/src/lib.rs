@@ -8,6 +8,7 @@ mod alloc;
 mod attributes;
 mod cache;
 pub mod check;
+mod claims;
 mod config;
 mod data;
 mod dir;
@@ -37,4 +38,8 @@ pub use config::{Config, Numbers};
 pub use error::Error;
 pub use fs::Fs;
 pub use kernel::KernelCache;
+pub use lockservice::{
+    Mode,
+    advisory::{Claim, Claimant, Claimed, Patience, Stretch},
+};
 pub use recover::Recovery;

@@ -1,32 +1,25 @@
 //! The translation between fuser's words and ours, request by request. It decides nothing: what it
 //! cannot translate it refuses.
 
-use std::{
-    ffi::OsStr,
-    io,
-    os::unix::ffi::OsStrExt,
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use fuser::{
-    FileHandle, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    FileHandle, FopenFlags, INodeNo, KernelConfig, LockOwner, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyOpen, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::{
-    Result,
+    Interrupted, Result,
     answer::Runner,
     directory::Raw,
     system::FileSystem,
-    types::{Found, Ino, Kind, NewNode, RenameFlags, SetAttributes, WriteHow},
+    types::{FileLock, Ino, Kind, NewNode, RenameFlags, SetAttributes},
     words::{
-        allocate_in, attributes_out, caller, errno, flags_in, kind_in, new_node, nothing,
-        opened_out, reply_attr, reply_empty, reply_entry, reply_xattr, time_in, whence_in,
-        xattr_mode_in,
+        allocate_in, caller, errno, flags_in, how_in, kind_in, lock_kind_in, new_node, opened_out,
+        reply_attr, reply_data, reply_empty, reply_entry, reply_found, reply_lock, reply_made,
+        reply_space, reply_xattr, time_in, whence_in, xattr_mode_in,
     },
 };
 
@@ -68,15 +61,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (system, name) = (self.system.clone(), name.as_bytes().to_vec());
         self.runner.run(async move { system.lookup(Ino(parent.0), &name).await }, move |answer| {
-            match answer {
-                Ok(Found::Entry(entry)) => reply_entry(reply, Ok(entry)),
-                Ok(Found::Nothing(valid)) if !valid.is_zero() => {
-                    // An entry of inode 0 is an absence that the kernel may remember.
-                    reply.entry_with_ttls(&Duration::ZERO, &valid, &nothing(), Generation(0));
-                }
-                Ok(Found::Nothing(_)) => reply.error(fuser::Errno::ENOENT),
-                Err(error) => reply.error(errno(error)),
-            }
+            reply_found(reply, answer);
         });
     }
 
@@ -266,16 +251,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
             (self.system.clone(), name.as_bytes().to_vec(), flags_in(flags));
         let new = new_node(request, Kind::File, mode, umask, 0);
         let made = async move { system.create(Ino(parent.0), &name, new, flags).await };
-        self.runner.run(made, move |answer| match answer {
-            Ok((entry, opened)) => reply.created(
-                &entry.attributes_for.min(entry.name_for),
-                &attributes_out(&entry.attributes),
-                Generation(entry.attributes.generation),
-                FileHandle(opened.handle),
-                opened_out(opened),
-            ),
-            Err(error) => reply.error(errno(error)),
-        });
+        self.runner.run(made, move |answer| reply_made(reply, answer));
     }
 
     fn release(
@@ -284,12 +260,18 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         ino: INodeNo,
         handle: FileHandle,
         flags: fuser::OpenFlags,
-        _owner: Option<LockOwner>,
+        owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
         let (system, flags) = (self.system.clone(), flags_in(flags.0));
-        self.done(async move { system.release(Ino(ino.0), handle.0, flags).await }, reply);
+        let release = async move {
+            let owner = owner.map(|owner| owner.0);
+            // What cannot be told now ends with the session.
+            let _ = system.unlock(Ino(ino.0), owner, Some(handle.0)).await;
+            system.release(Ino(ino.0), handle.0, flags).await
+        };
+        self.done(release, reply);
     }
 
     fn read(
@@ -306,15 +288,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         let system = self.system.clone();
         self.runner.run(
             async move { system.read(Ino(ino.0), handle.0, offset, size).await },
-            move |answer| match answer {
-                Ok(parts) => match parts.as_slice() {
-                    [] => reply.data(&[]),
-                    [one] => reply.data(one),
-                    // The crate takes one slice; a copy here costs less than a page fault per part.
-                    many => reply.data(&many.concat()),
-                },
-                Err(error) => reply.error(errno(error)),
-            },
+            move |answer| reply_data(reply, answer),
         );
     }
 
@@ -333,13 +307,7 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         // The event loop's buffer is used again for the next request.
         let (system, bytes) = (self.system.clone(), Bytes::copy_from_slice(data));
         let length = data.len() as u32;
-        let how = WriteHow {
-            // What comes from a mapping goes where the mapping has it.
-            append: flags.0 & 0o2000 != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE),
-            // O_DSYNC is a part of O_SYNC.
-            sync: flags.0 & 0o10_000 != 0,
-            strip: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
-        };
+        let how = how_in(write_flags, flags.0);
         self.runner.run(
             async move { system.write(Ino(ino.0), handle.0, offset, bytes, how).await },
             move |answer| match answer {
@@ -354,11 +322,56 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         _request: &Request,
         ino: INodeNo,
         handle: FileHandle,
-        _owner: LockOwner,
+        owner: LockOwner,
         reply: ReplyEmpty,
     ) {
         let system = self.system.clone();
-        self.done(async move { system.flush(Ino(ino.0), handle.0).await }, reply);
+        let flush = async move {
+            let unlocked = system.unlock(Ino(ino.0), Some(owner.0), None).await;
+            system.flush(Ino(ino.0), handle.0).await.and(unlocked)
+        };
+        self.done(flush, reply);
+    }
+
+    fn getlk(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        owner: LockOwner,
+        first: u64,
+        last: u64,
+        kind: i32,
+        process: u32,
+        reply: ReplyLock,
+    ) {
+        let Some(kind) = lock_kind_in(kind) else { return reply.error(fuser::Errno::EINVAL) };
+        let (system, lock) =
+            (self.system.clone(), FileLock { owner: owner.0, process, first, last, kind });
+        self.runner.run(async move { system.getlk(Ino(ino.0), lock).await }, move |answer| {
+            reply_lock(reply, answer, lock);
+        });
+    }
+
+    fn setlk(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        owner: LockOwner,
+        first: u64,
+        last: u64,
+        kind: i32,
+        process: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        let Some(kind) = lock_kind_in(kind) else { return reply.error(fuser::Errno::EINVAL) };
+        let (system, lock) =
+            (self.system.clone(), FileLock { owner: owner.0, process, first, last, kind });
+        let wait = sleep.then(|| Interrupted::new(&self.runner.world, request.pid()));
+        let set = async move { system.setlk(Ino(ino.0), handle.0, lock, wait).await };
+        self.runner.run_long(set, move |answer| reply_empty(reply, answer));
     }
 
     fn fsync(
@@ -454,18 +467,8 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let system = self.system.clone();
-        self.runner.run(async move { system.space().await }, move |answer| match answer {
-            Ok(space) => reply.statfs(
-                space.blocks,
-                space.free,
-                space.free,
-                space.inodes,
-                space.free_inodes,
-                space.block_size,
-                255,
-                space.block_size,
-            ),
-            Err(error) => reply.error(errno(error)),
+        self.runner.run(async move { system.space().await }, move |answer| {
+            reply_space(reply, answer);
         });
     }
 

@@ -19,10 +19,13 @@ use world::World;
 
 use crate::{Result, windows::Windows};
 
+/// A wait of which nobody will see the end.
+const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Runs the operations of one mount.
 #[derive(Clone)]
 pub(crate) struct Runner {
-    world: World,
+    pub(crate) world: World,
     /// Futures may make timers at their first poll, which needs the runtime's context.
     runtime: Option<Handle>,
     windows: Arc<Windows>,
@@ -81,6 +84,16 @@ impl Runner {
         within: Duration,
     ) -> Self {
         Self { world: world.clone(), runtime: Handle::try_current().ok(), windows, waiting, within }
+    }
+
+    /// As [`Runner::run`], but for what may take as long as whoever asked is willing to wait.
+    pub(crate) fn run_long<T, F, R>(&self, operation: F, reply: R)
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+        R: FnOnce(Result<T>) + Send + 'static,
+    {
+        Self { within: LONG, ..self.clone() }.run(operation, reply);
     }
 
     /// Runs `operation` and gives what it answers to `reply`, which is called exactly once.

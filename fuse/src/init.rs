@@ -16,6 +16,9 @@ pub(crate) fn negotiate(config: &mut KernelConfig) {
         InitFlags::FUSE_AUTO_INVAL_DATA,
         InitFlags::FUSE_CACHE_SYMLINKS,
         InitFlags::FUSE_ASYNC_DIO,
+        // Locks of processes are locks of the whole cluster.
+        InitFlags::FUSE_POSIX_LOCKS,
+        InitFlags::FUSE_FLOCK_LOCKS,
         // The kernel checks access lists; what is made inherits them here, and so the umask comes here.
         InitFlags::FUSE_POSIX_ACL,
         InitFlags::FUSE_DONT_MASK,

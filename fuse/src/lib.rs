@@ -15,6 +15,7 @@ mod kernel;
 mod notify;
 mod queue;
 mod session;
+mod signals;
 mod size;
 mod system;
 mod types;
@@ -26,10 +27,11 @@ pub use kernel::{Mounted, abort, check, mounted, mounts, unmount};
 pub use notify::{Notifier, Size, Stale, Stuck};
 pub use rustix::io::Errno;
 pub use session::{Ended, Options, Session, Without, serve};
+pub use signals::Interrupted;
 pub use system::FileSystem;
 pub use types::{
-    Allocate, Attributes, Caller, DirEntry, Entry, Found, Ino, Kind, NewNode, OpenFlags, Opened,
-    RenameFlags, SetAttributes, SetTime, Space, Whence, WriteHow, XattrMode,
+    Allocate, Attributes, Caller, DirEntry, Entry, FileLock, Found, Ino, Kind, LockKind, NewNode,
+    OpenFlags, Opened, RenameFlags, SetAttributes, SetTime, Space, Whence, WriteHow, XattrMode,
 };
 
 /// What an operation answers.

@@ -4,10 +4,10 @@
 use bytes::Bytes;
 
 use crate::{
-    Errno, Result,
+    Errno, Interrupted, Result,
     types::{
-        Allocate, Attributes, Caller, DirEntry, Entry, Found, Ino, NewNode, OpenFlags, Opened,
-        RenameFlags, SetAttributes, Space, Whence, WriteHow, XattrMode,
+        Allocate, Attributes, Caller, DirEntry, Entry, FileLock, Found, Ino, NewNode, OpenFlags,
+        Opened, RenameFlags, SetAttributes, Space, Whence, WriteHow, XattrMode,
     },
 };
 
@@ -177,6 +177,41 @@ pub trait FileSystem: Send + Sync + 'static {
     fn removexattr(&self, ino: Ino, name: &[u8]) -> impl Future<Output = Result<()>> + Send {
         let _ = (ino, name);
         std::future::ready(Err(Errno::OPNOTSUPP))
+    }
+
+    /// Who is in the way of an advisory lock, if anybody is.
+    fn getlk(
+        &self,
+        ino: Ino,
+        lock: FileLock,
+    ) -> impl Future<Output = Result<Option<FileLock>>> + Send {
+        let _ = (ino, lock);
+        std::future::ready(Err(Errno::NOSYS))
+    }
+
+    /// Takes or gives up an advisory lock. Without `wait` it is `EAGAIN` if others are in the way;
+    /// with it, it waits for them until interrupted. This alone may take as long as it likes.
+    fn setlk(
+        &self,
+        ino: Ino,
+        handle: u64,
+        lock: FileLock,
+        wait: Option<Interrupted>,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (ino, handle, lock, wait);
+        std::future::ready(Err(Errno::NOSYS))
+    }
+
+    /// The locks that end with a close: all of this owner, or, at the last close of an open file, all
+    /// that came through its handle, too.
+    fn unlock(
+        &self,
+        ino: Ino,
+        owner: Option<u64>,
+        handle: Option<u64>,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (ino, owner, handle);
+        std::future::ready(Ok(()))
     }
 
     /// Reserves, punches or zeroes `length` bytes of a file from `offset` on.

@@ -211,6 +211,32 @@ pub enum Whence {
     Hole,
 }
 
+/// How bytes of a file are locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// Beside others like it.
+    Read,
+    /// Alone.
+    Write,
+    /// Not any more.
+    Unlock,
+}
+
+/// An advisory lock, of fcntl or of flock: which of the two is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLock {
+    /// A process (fcntl), or an open file (flock).
+    pub owner: u64,
+    /// The process, for `F_GETLK`.
+    pub process: u32,
+    /// The first byte.
+    pub first: u64,
+    /// The last byte.
+    pub last: u64,
+    /// How.
+    pub kind: LockKind,
+}
+
 /// How the kernel is to treat a file or directory that was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opened {

@@ -2,16 +2,18 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use fuser::{
-    FileAttr, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry,
-    ReplyXattr, Request, TimeOrNow,
+    FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyEmpty, ReplyEntry, ReplyLock, ReplyStatfs, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 use rustix::io::Errno;
 use world::Wall;
 
 use crate::types::{
-    Allocate, Attributes, Caller, Entry, Ino, Kind, NewNode, OpenFlags, Opened, SetTime, Whence,
-    XattrMode,
+    Allocate, Attributes, Caller, Entry, FileLock, Found, Ino, Kind, LockKind, NewNode, OpenFlags,
+    Opened, SetTime, Space, Whence, WriteHow, XattrMode,
 };
 
 pub(crate) fn errno(error: Errno) -> fuser::Errno {
@@ -150,6 +152,47 @@ pub(crate) fn xattr_mode_in(flags: i32) -> Option<XattrMode> {
     }
 }
 
+/// The kernel's word for a lock's kind; `None` if it has no such word.
+pub(crate) fn lock_kind_in(kind: i32) -> Option<LockKind> {
+    match kind {
+        0 => Some(LockKind::Read),
+        1 => Some(LockKind::Write),
+        2 => Some(LockKind::Unlock),
+        _ => None,
+    }
+}
+
+/// What is in the way of `asked`, or that nothing is.
+pub(crate) fn reply_lock(
+    reply: ReplyLock,
+    answer: crate::Result<Option<FileLock>>,
+    asked: FileLock,
+) {
+    match answer {
+        Ok(found) => {
+            let found = found.unwrap_or(FileLock { kind: LockKind::Unlock, ..asked });
+            let kind = match found.kind {
+                LockKind::Read => 0,
+                LockKind::Write => 1,
+                LockKind::Unlock => 2,
+            };
+            reply.locked(found.first, found.last, kind, found.process);
+        }
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+/// How the bytes of a write are to be taken.
+pub(crate) fn how_in(write: WriteFlags, open: i32) -> WriteHow {
+    WriteHow {
+        // What comes from a mapping goes where the mapping has it.
+        append: open & 0o2000 != 0 && !write.contains(WriteFlags::FUSE_WRITE_CACHE),
+        // O_DSYNC is a part of O_SYNC.
+        sync: open & 0o10_000 != 0,
+        strip: write.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+    }
+}
+
 /// A value, or only its size if the kernel asks for that.
 pub(crate) fn reply_xattr(reply: ReplyXattr, answer: Result<&[u8], &Errno>, size: u32) {
     match answer {
@@ -186,8 +229,61 @@ pub(crate) fn reply_empty(reply: ReplyEmpty, answer: crate::Result<()>) {
     }
 }
 
+pub(crate) fn reply_found(reply: ReplyEntry, answer: crate::Result<Found>) {
+    match answer {
+        Ok(Found::Entry(entry)) => reply_entry(reply, Ok(entry)),
+        Ok(Found::Nothing(valid)) if !valid.is_zero() => {
+            // An entry of inode 0 is an absence that the kernel may remember.
+            reply.entry_with_ttls(&Duration::ZERO, &valid, &nothing(), Generation(0));
+        }
+        Ok(Found::Nothing(_)) => reply.error(fuser::Errno::ENOENT),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+pub(crate) fn reply_made(reply: ReplyCreate, answer: crate::Result<(Entry, Opened)>) {
+    match answer {
+        Ok((entry, opened)) => reply.created(
+            &entry.attributes_for.min(entry.name_for),
+            &attributes_out(&entry.attributes),
+            Generation(entry.attributes.generation),
+            FileHandle(opened.handle),
+            opened_out(opened),
+        ),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+pub(crate) fn reply_data(reply: ReplyData, answer: crate::Result<Vec<Bytes>>) {
+    match answer {
+        Ok(parts) => match parts.as_slice() {
+            [] => reply.data(&[]),
+            [one] => reply.data(one),
+            // The crate takes one slice; a copy here costs less than a page fault per part.
+            many => reply.data(&many.concat()),
+        },
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+pub(crate) fn reply_space(reply: ReplyStatfs, answer: crate::Result<Space>) {
+    match answer {
+        Ok(space) => reply.statfs(
+            space.blocks,
+            space.free,
+            space.free,
+            space.inodes,
+            space.free_inodes,
+            space.block_size,
+            255,
+            space.block_size,
+        ),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
 /// The attributes of an inode that is not there.
-pub(crate) fn nothing() -> FileAttr {
+fn nothing() -> FileAttr {
     let never = Wall { seconds: 0, nanos: 0 };
     attributes_out(&Attributes {
         ino: Ino(0),

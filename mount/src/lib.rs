@@ -4,6 +4,7 @@
 //! less its margin), and what the kernel has been told, so that it can be made to forget. It knows no
 //! network and no disks.
 
+mod claims;
 mod error;
 mod flights;
 mod kernel;

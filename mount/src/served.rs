@@ -6,7 +6,9 @@ use fs::Fs;
 use fuse::{Ended, Options, Session};
 use world::World;
 
-use crate::{error::Error, flights::Flights, kernel::Kernel, known::Known, system::System};
+use crate::{
+    claims::Claims, error::Error, flights::Flights, kernel::Kernel, known::Known, system::System,
+};
 
 /// A file system mounted in the kernel. Dropping it unmounts, but does not close the file system.
 pub struct Mount {
@@ -32,6 +34,7 @@ pub async fn serve(
         fs: fs.clone(),
         known: known.clone(),
         flights: flights.clone(),
+        claims: Claims::default(),
         attached: false.into(),
         keep_names: false.into(),
         notifier: None.into(),

@@ -1,6 +1,7 @@
 //! The operations of the kernel as operations of the file system.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,22 +10,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use fs::Fs;
+use fs::{Claimant, Claimed, Fs, Patience};
 use fuse::{
-    Allocate, Attributes, Caller, DirEntry, Entry, Errno, FileSystem, Found, Ino, NewNode,
-    Notifier, OpenFlags, Opened, RenameFlags, Result, SetAttributes, Space, Stale, Whence,
-    WriteHow, XattrMode,
+    Allocate, Attributes, Caller, DirEntry, Entry, Errno, FileLock, FileSystem, Found, Ino,
+    Interrupted, NewNode, Notifier, OpenFlags, Opened, RenameFlags, Result, SetAttributes, Space,
+    Stale, Whence, WriteHow, XattrMode,
 };
 use parking_lot::RwLock;
 use world::{Time, World};
 
 use crate::{
+    claims::Claims,
     flights::{Flights, Range},
     kernel::tell_size,
     known::Known,
     words::{
-        allocate_in, attributes_out, caller_in, error_out, ino_in, ino_out, kind_in, kind_out,
-        maker_in, set_in, xattr_mode_in,
+        allocate_in, attributes_out, caller_in, claim_in, claimed_out, error_out, ino_in, ino_out,
+        kind_in, kind_out, lock_kind_out, maker_in, set_in, xattr_mode_in,
     },
 };
 
@@ -36,6 +38,7 @@ pub(crate) struct System {
     pub(crate) fs: Arc<Fs>,
     pub(crate) known: Arc<Known>,
     pub(crate) flights: Arc<Flights>,
+    pub(crate) claims: Claims,
     /// Whether the kernel may keep anything: only once revocations reach it.
     pub(crate) attached: AtomicBool,
     /// Whether it may keep names: only if it can be made to forget them.
@@ -100,8 +103,8 @@ impl System {
 
 /// The pages that the kernel has are right as long as nobody told it to forget them. Only who may have
 /// written is told at close what became of it.
-fn opened(flags: OpenFlags) -> Opened {
-    Opened { handle: 0, keep_cache: true, direct: flags.direct, skip_flush: !flags.write }
+fn opened(flags: OpenFlags, handle: u64) -> Opened {
+    Opened { handle, keep_cache: true, direct: flags.direct, skip_flush: !flags.write }
 }
 
 const DIRECTORY: OpenFlags = OpenFlags { read: true, write: false, direct: false };
@@ -176,7 +179,7 @@ impl FileSystem for System {
             // The kernel has no page of it yet.
             self.fs.map(made.attributes.ino);
         }
-        Ok((self.entry(&made), opened(flags)))
+        Ok((self.entry(&made), opened(flags, self.claims.handle())))
     }
 
     async fn symlink(
@@ -222,7 +225,7 @@ impl FileSystem for System {
         } else {
             self.fs.open(ino, false).await.map_err(error_out)?;
         }
-        Ok(opened(flags))
+        Ok(opened(flags, self.claims.handle()))
     }
 
     async fn release(&self, ino: Ino, _handle: u64, flags: OpenFlags) -> Result<()> {
@@ -275,13 +278,58 @@ impl FileSystem for System {
         self.fs.told(ino_in(ino)).map_err(error_out)
     }
 
+    async fn getlk(&self, ino: Ino, lock: FileLock) -> Result<Option<FileLock>> {
+        let claim = claim_in(ino, &lock)?;
+        let claimed =
+            self.fs.claim_lock(claim, Patience::Test, pending()).await.map_err(error_out)?;
+        match claimed {
+            Claimed::Busy(found) => Ok(Some(FileLock {
+                owner: 0,
+                process: found.process,
+                first: found.stretch.first(),
+                last: found.stretch.last(),
+                kind: lock_kind_out(found.mode),
+            })),
+            other => claimed_out(other).map(|()| None),
+        }
+    }
+
+    async fn setlk(
+        &self,
+        ino: Ino,
+        handle: u64,
+        lock: FileLock,
+        wait: Option<Interrupted>,
+    ) -> Result<()> {
+        let claim = claim_in(ino, &lock)?;
+        if claim.mode.is_some() {
+            self.claims.note(ino, lock.owner, handle);
+        }
+        let claimed = match wait {
+            Some(interrupted) => {
+                self.fs.claim_lock(claim, Patience::Wait, interrupted.wait()).await
+            }
+            None => self.fs.claim_lock(claim, Patience::Try, pending()).await,
+        };
+        claimed_out(claimed.map_err(error_out)?)
+    }
+
+    async fn unlock(&self, ino: Ino, owner: Option<u64>, handle: Option<u64>) -> Result<()> {
+        let mut ended = handle.map(|h| self.claims.take_through(ino, h)).unwrap_or_default();
+        ended.extend(owner.filter(|owner| self.claims.take(ino, *owner)));
+        for owner in ended {
+            self.fs.give_up_locks(ino_in(ino), Claimant(owner)).await.map_err(error_out)?;
+        }
+        Ok(())
+    }
+
     async fn fsync(&self, ino: Ino, _data_only: bool) -> Result<()> {
         self.fs.fsync(ino_in(ino)).await.map_err(error_out)
     }
 
     async fn opendir(&self, ino: Ino) -> Result<Opened> {
         self.fs.open(ino_in(ino), false).await.map_err(error_out)?;
-        Ok(opened(DIRECTORY))
+        Ok(opened(DIRECTORY, self.claims.handle()))
     }
 
     async fn readdir(

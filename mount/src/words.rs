@@ -1,6 +1,7 @@
 //! The words of `fs` and those of `fuse`, one to one. Pure; nothing is decided here.
 
-use fuse::{Errno, Ino};
+use fs::{Claim, Claimant, Claimed, Mode, Stretch};
+use fuse::{Errno, FileLock, Ino, LockKind};
 
 pub(crate) fn ino_in(ino: Ino) -> fs::InodeNo {
     fs::InodeNo(ino.0)
@@ -18,6 +19,36 @@ pub(crate) fn error_out(error: fs::Error) -> Errno {
         tracing::warn!(%error, "an operation failed");
     }
     Errno::from_raw_os_error(number)
+}
+
+/// An advisory lock as the lock service knows it. The number of the file is that of its inode.
+pub(crate) fn claim_in(ino: Ino, lock: &FileLock) -> Result<Claim, Errno> {
+    let stretch = Stretch::new(lock.first, lock.last).ok_or(Errno::INVAL)?;
+    let mode = match lock.kind {
+        LockKind::Read => Some(Mode::Shared),
+        LockKind::Write => Some(Mode::Exclusive),
+        LockKind::Unlock => None,
+    };
+    let (by, process) = (Claimant(lock.owner), lock.process);
+    Ok(Claim { file: ino.0, by, process, stretch, mode })
+}
+
+pub(crate) fn lock_kind_out(mode: Mode) -> LockKind {
+    match mode {
+        Mode::Shared => LockKind::Read,
+        Mode::Exclusive => LockKind::Write,
+    }
+}
+
+/// What a process is told of its claim.
+pub(crate) fn claimed_out(claimed: Claimed) -> Result<(), Errno> {
+    match claimed {
+        Claimed::Done => Ok(()),
+        Claimed::Busy(_) => Err(Errno::AGAIN),
+        Claimed::Deadlock => Err(Errno::DEADLK),
+        Claimed::Cancelled => Err(Errno::INTR),
+        Claimed::Full => Err(Errno::NOLCK),
+    }
 }
 
 pub(crate) fn kind_out(kind: fs::Kind) -> fuse::Kind {

@@ -6,6 +6,7 @@
     reason = "tests drive real processes and real files"
 )]
 
+mod advisory;
 mod bad_input;
 mod cluster;
 mod full_disk;
