@@ -6,6 +6,7 @@
 mod acl;
 mod alloc;
 mod attributes;
+pub mod bug;
 mod cache;
 pub mod check;
 mod claims;

@@ -17,6 +17,7 @@ use lockservice::{Held, Mode, RecoverError, Recoverer, SessionId};
 use world::World;
 
 use crate::{
+    bug::{self, Bug},
     error::Error,
     layout::{
         Damaged,
@@ -52,7 +53,9 @@ impl Recovery {
         let began = self.world.clock.now();
         // Without a line "recovered" after it, this recovery was cut off, and somebody else does it.
         tracing::info!(session = dead.0, "recovering a dead session");
-        self.disk.fence(Fence(dead.0)).await?;
+        if !bug::on(Bug::RecoverUnfenced) {
+            self.disk.fence(Fence(dead.0)).await?;
+        }
         let (mut records, mut blocks) = (0, 0);
         let mut slots = Vec::new();
         for slot in log_slots(held) {
@@ -62,7 +65,7 @@ impl Recovery {
             blocks += replay(&self.disk, found, held).await?;
             slots.push(slot);
         }
-        for segment in space_segments(held) {
+        for segment in space_segments(held).filter(|_| !bug::on(Bug::SkipMark)) {
             mark(&self.disk, segment).await?;
         }
         self.disk.flush().await?;
@@ -209,7 +212,7 @@ async fn replay(
         }
         // Under a grant that ended before the session did, everything was flushed in place.
         let ours = |held: &Held| held.grant == change.grant && held.span.contains(change.lock);
-        if exclusive(held).any(ours) {
+        if exclusive(held).any(ours) || bug::on(Bug::ReplayAnyGrant) {
             wanted.entry(change.address).or_default().push(change);
         }
     }
@@ -273,12 +276,12 @@ fn apply_newer(block: &mut [u8], changes: &[Change]) -> Result<bool, Damaged> {
     let mut version = version_of(block)?;
     let before = version;
     for change in changes {
-        if change.version > version {
+        if change.version > version || bug::on(Bug::ReplayAnyVersion) {
             change.apply(block)?;
             version = change.version;
         }
     }
-    Ok(version > before)
+    Ok(version != before)
 }
 
 /// Notes that free runs of `segment` may hold bytes: the dead session may have written data to runs

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream};
 use lockservice::{Holder, Mode, Name, Span};
 
 use crate::{
+    bug::{self, Bug},
     error::Error,
     fs::Fs,
     gate::Stage,
@@ -80,7 +81,7 @@ impl Fs {
     /// come again then.
     async fn flush_early(&self, span: Span) {
         let dirty = self.state.lock().dirty_in(span);
-        if !dirty.is_empty() {
+        if !dirty.is_empty() && !bug::on(Bug::ReleaseUnwritten) {
             let _ = self.write_back(dirty).await;
         }
     }
@@ -89,7 +90,7 @@ impl Fs {
     async fn flush_span(&self, span: Span) -> Result<(), Error> {
         self.settled(|state| state.is_quiet(span)).await?;
         let dirty = self.state.lock().dirty_in(span);
-        if !dirty.is_empty() {
+        if !dirty.is_empty() && !bug::on(Bug::ReleaseUnwritten) {
             self.write_back(dirty).await?;
             self.settled(|state| state.is_quiet(span)).await?;
         }
@@ -104,7 +105,7 @@ impl Fs {
             }
         }
         // What another write-out has under way counts as not in place.
-        while self.state.lock().away_from_home(span) {
+        while self.state.lock().away_from_home(span) && !bug::on(Bug::ReleaseUnflushed) {
             self.write_home().await?;
         }
         Ok(())
@@ -157,6 +158,9 @@ impl Fs {
 
     /// Lets the kernel forget what it knows under `span`, or only what of it is `mapped`.
     async fn tell_kernel(&self, span: Span, mapped: bool) {
+        if bug::on(Bug::KernelKeeps) {
+            return;
+        }
         let Some(kernel) = self.kernel.read().clone() else { return };
         let Some((from, to)) = inodes(span) else { return };
         let known: Vec<(InodeNo, bool)> = {

@@ -9,6 +9,7 @@ use futures_util::{TryStreamExt, future::try_join_all, stream};
 use tokio::sync::oneshot;
 
 use crate::{
+    bug::{self, Bug},
     data::{ZEROS, runs_from},
     error::Error,
     fs::Fs,
@@ -185,13 +186,18 @@ impl Fs {
         let pieces = pieces(&pages, &fresh);
         if let ([(at, data)], []) = (pieces.as_slice(), discards.as_slice()) {
             // One write needs no flush of its own: a small file's fsync is one request shorter.
-            return self.insist(|| self.disk.write(*at, data.clone(), Durability::Now)).await;
+            let when =
+                if bug::on(Bug::ExposeUnflushed) { Durability::Later } else { Durability::Now };
+            return self.insist(|| self.disk.write(*at, data.clone(), when)).await;
         }
         stream::iter(pieces.into_iter().map(Ok))
             .try_for_each_concurrent(PARALLEL, |(at, data)| async move {
                 self.insist(|| self.disk.write(at, data.clone(), Durability::Later)).await
             })
             .await?;
+        if bug::on(Bug::ExposeUnflushed) {
+            return Ok(());
+        }
         self.insist(|| self.disk.flush()).await
     }
 

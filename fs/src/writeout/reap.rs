@@ -9,6 +9,7 @@ use futures_util::{TryStreamExt, stream};
 use lockservice::{Mode, Name};
 
 use crate::{
+    bug::{self, Bug},
     error::Error,
     fs::Fs,
     layout::{
@@ -97,13 +98,15 @@ impl Fs {
             .flat_map(|loss| loss.runs.iter().map(|(_, run)| *run))
             .filter(|run| run.use_() == Use::Data)
             .collect();
-        self.push().await?;
+        if !bug::on(Bug::FreeBeforeLog) {
+            self.push().await?;
+        }
         if losses.iter().flat_map(|loss| &loss.runs).any(|(_, run)| run.use_() == Use::Metadata) {
             // A recoverer must find no change of these pages in this mount's log once they are
             // another's: it could be newer than what the other has in place.
             self.write_home().await?;
         }
-        if !data.is_empty() {
+        if !data.is_empty() && !bug::on(Bug::ReuseUndiscarded) {
             stream::iter(stretches(data).into_iter().map(Ok))
                 .try_for_each_concurrent(PARALLEL, |(at, length)| async move {
                     self.insist(|| self.disk.discard(at, length)).await
