@@ -6,9 +6,9 @@
 //! fail, fill and rot ([`crate::disk`]) under the real engine. [`Blockstore`] makes a schedule from a seed, and [`Report`] adds
 //! up what many of them did.
 
-mod cluster;
-mod faults;
-mod net;
+pub(crate) mod cluster;
+pub(crate) mod faults;
+pub(crate) mod net;
 mod oracle;
 mod report;
 mod schedule;

@@ -50,6 +50,32 @@ impl Bugs for sim::lockservice::Lockservice {
     }
 }
 
+impl Bugs for sim::cluster::Cluster {
+    fn bugs() -> Vec<(&'static str, &'static str)> {
+        #[cfg(feature = "seeded-bugs")]
+        return fs::bug::Bug::ALL.iter().map(|bug| (bug.name(), bug.what())).collect();
+        #[cfg(not(feature = "seeded-bugs"))]
+        Vec::new()
+    }
+
+    fn put_in_force(bug: Option<usize>) {
+        #[cfg(feature = "seeded-bugs")]
+        fs::bug::seed(bug.map(|place| fs::bug::Bug::ALL[place]));
+        #[cfg(not(feature = "seeded-bugs"))]
+        let _ = bug;
+    }
+}
+
+impl Bugs for sim::cluster::Files {
+    fn bugs() -> Vec<(&'static str, &'static str)> {
+        sim::cluster::Cluster::bugs()
+    }
+
+    fn put_in_force(bug: Option<usize>) {
+        sim::cluster::Cluster::put_in_force(bug);
+    }
+}
+
 impl Bugs for sim::blockstore::Blockstore {
     fn bugs() -> Vec<(&'static str, &'static str)> {
         #[cfg(feature = "seeded-bugs")]

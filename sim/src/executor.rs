@@ -26,6 +26,12 @@ use nowhere::Nowhere;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MachineId(usize);
 
+impl std::fmt::Display for MachineId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// How a machine's clock goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -83,6 +89,7 @@ struct State {
     woken: Vec<u64>,
     timers: BTreeMap<(Duration, u64), Waker>,
     next: u64,
+    running: Option<MachineId>,
 }
 
 impl State {
@@ -181,6 +188,7 @@ impl Executor {
             else {
                 return true;
             };
+            state.running = state.tasks.get(&task).map(|slot| slot.machine);
             (task, future)
         };
         let waker = Waker::from(Arc::new(Wakes { task, shared: Arc::downgrade(&self.shared) }));
@@ -211,18 +219,28 @@ impl Executor {
         state.woken.extend(stalled);
     }
 
-    /// Drops all tasks of `machine`.
+    /// Drops all tasks of `machine`, and those that they begin while they are dropped.
     pub fn kill(&self, machine: MachineId) {
-        let mut gone = Vec::new();
-        {
-            let mut state = self.shared.0.lock();
-            state.machines[machine.0].frozen = false;
-            state.machines[machine.0].stalled.clear();
-            let of = state.tasks.iter().filter(|(_, slot)| slot.machine == machine);
-            let of: Vec<u64> = of.map(|(task, _)| *task).collect();
-            gone.extend(of.iter().filter_map(|task| state.tasks.remove(task)));
+        loop {
+            let mut gone = Vec::new();
+            {
+                let mut state = self.shared.0.lock();
+                state.machines[machine.0].frozen = false;
+                state.machines[machine.0].stalled.clear();
+                let of = state.tasks.iter().filter(|(_, slot)| slot.machine == machine);
+                let of: Vec<u64> = of.map(|(task, _)| *task).collect();
+                gone.extend(of.iter().filter_map(|task| state.tasks.remove(task)));
+            }
+            if gone.is_empty() {
+                return;
+            }
         }
-        drop(gone);
+    }
+
+    /// What tells, at any time, which machine's task is being polled, or was last.
+    pub fn running(&self) -> impl Fn() -> Option<MachineId> + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || shared.upgrade()?.0.lock().running
     }
 }
 

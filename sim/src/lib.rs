@@ -5,13 +5,15 @@
 //! the end all faults are healed, and progress is demanded. The same seed gives the same run, so a failure is one line
 //! to replay. Nobody depends on this room; it knows no arguments and prints nothing (the binary does).
 //!
-//! It simulates `raft` groups ([`mod@raft`]); on them the lock service with its servers and clerks ([`mod@lockservice`]); and the
-//! virtual disk ([`mod@blockstore`]). The tasks of the latter two run on machines without an operating system ([`executor`]),
-//! with disks that fail ([`disk`]). Histories of clients, of whatever machine, are judged by [`wgl`].
+//! It simulates `raft` groups ([`mod@raft`]); on them the lock service with its servers and clerks ([`mod@lockservice`]); the
+//! virtual disk ([`mod@blockstore`]); and whole clusters, with file-system clients ([`cluster`]). The tasks of all but the
+//! first run on machines without an operating system ([`executor`]), with disks that fail ([`disk`]). Histories of
+//! clients, of whatever machine, are judged by [`wgl`].
 //! Real processes are given disks that lose power by [`faulty`].
 
 pub mod blockstore;
 pub mod check;
+pub mod cluster;
 pub mod dice;
 pub mod disk;
 pub mod executor;

@@ -41,6 +41,14 @@ enum What {
     LockserviceBugs(Hunt),
     /// Block servers, each on a disk of its own, the volume map, and clients.
     Blockstore(Run),
+    /// Block servers, the volume map, the lock service and file-system clients.
+    Cluster(Run),
+    /// File-system clients and the lock service on one block server.
+    Fs(Run),
+    /// Seeded bugs of the file system, hunted in whole clusters. Needs the feature `seeded-bugs`.
+    ClusterBugs(Hunt),
+    /// Seeded bugs of the file system, hunted on one block server. Needs the feature `seeded-bugs`.
+    FsBugs(Hunt),
     /// Seeded bugs of the virtual disk: each must be found by the same schedules. Needs the feature `seeded-bugs`.
     BlockstoreBugs(Hunt),
 }
@@ -109,6 +117,10 @@ fn main() -> anyhow::Result<ExitCode> {
         What::RaftTiming { trials } => timing::run(&mut out, trials),
         What::RaftBugs(hunt) => bugs::run::<sim::raft::Raft>(&mut out, &hunt),
         What::Blockstore(run) => schedules::<sim::blockstore::Blockstore>(&mut out, &run),
+        What::Cluster(run) => schedules::<sim::cluster::Cluster>(&mut out, &run),
+        What::ClusterBugs(hunt) => bugs::run::<sim::cluster::Cluster>(&mut out, &hunt),
+        What::Fs(run) => schedules::<sim::cluster::Files>(&mut out, &run),
+        What::FsBugs(hunt) => bugs::run::<sim::cluster::Files>(&mut out, &hunt),
         What::BlockstoreBugs(hunt) => bugs::run::<sim::blockstore::Blockstore>(&mut out, &hunt),
     }
 }

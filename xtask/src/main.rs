@@ -233,6 +233,8 @@ fn soak() -> Result<()> {
         &["raft-timing"],
         &["lockservice", "--seeds", "0..50000"],
         &["blockstore", "--seeds", "0..100000"],
+        &["fs", "--seeds", "0..20000"],
+        &["cluster", "--seeds", "0..20000"],
     ] {
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
@@ -240,6 +242,7 @@ fn soak() -> Result<()> {
     find_bugs("raft-bugs", &[])?;
     find_bugs("lockservice-bugs", &[])?;
     find_bugs("blockstore-bugs", &[])?;
+    find_bugs("fs-bugs", &[])?;
     files()?;
     jobs()
 }

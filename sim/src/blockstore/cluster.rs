@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// The lease of servers.
-pub(super) const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
 /// Bytes of a server's disk, and what of them clients may not take. Extent files grow by 16 MiB.
-pub(super) const CAPACITY: u64 = 128 << 20;
+pub(crate) const CAPACITY: u64 = 128 << 20;
 const RESERVE: u64 = 32 << 20;
 /// Uncommitted bytes from which on commits start by themselves.
 const DIRTY: u64 = 512 << 10;
@@ -36,9 +36,9 @@ const CLUSTER: u128 = 7;
 
 /// A running server, with its store.
 #[derive(Clone)]
-pub(super) struct Running {
-    pub(super) server: Arc<Server>,
-    pub(super) engine: Arc<Engine>,
+pub(crate) struct Running {
+    pub(crate) server: Arc<Server>,
+    pub(crate) engine: Arc<Engine>,
 }
 
 type Slot = Arc<Mutex<Option<Running>>>;
@@ -54,10 +54,10 @@ struct Machine {
     fold: u64,
 }
 
-pub(super) struct Cluster {
-    pub(super) executor: Executor,
-    pub(super) net: Net,
-    pub(super) map: Arc<MapServer>,
+pub(crate) struct Cluster {
+    pub(crate) executor: Executor,
+    pub(crate) net: Net,
+    pub(crate) map: Arc<MapServer>,
     map_world: World,
     machines: BTreeMap<Place, Machine>,
     dice: Dice,
@@ -69,7 +69,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// `servers` servers, `copies` copies.
-    pub(super) fn new(mut dice: Dice, servers: u64, copies: u8, drift: bool) -> Self {
+    pub(crate) fn new(mut dice: Dice, servers: u64, copies: u8, drift: bool) -> Self {
         let mut executor = Executor::new(dice.fork());
         let struck = Struck::default();
         let net = Net::new(dice.fork(), struck.clone());
@@ -101,12 +101,12 @@ impl Cluster {
         cluster
     }
 
-    pub(super) fn struck(&self) -> &Struck {
+    pub(crate) fn struck(&self) -> &Struck {
         &self.struck
     }
 
     /// A new machine for a server, with an empty disk.
-    pub(super) fn install(&mut self, id: Place) {
+    pub(crate) fn install(&mut self, id: Place) {
         let fast = if self.drift { 40_000 - self.dice.between(0, 80_000).cast_signed() } else { 0 };
         let pace = Pace { offset: self.dice.millis(0, 100_000), fast: fast / 4 };
         let (machine, world) = self.executor.machine(pace);
@@ -125,54 +125,54 @@ impl Cluster {
         self.machines.insert(id, machine);
     }
 
-    pub(super) fn servers(&self) -> Vec<Place> {
+    pub(crate) fn servers(&self) -> Vec<Place> {
         self.machines.keys().copied().collect()
     }
 
-    pub(super) fn disk(&self, id: Place) -> Option<&SimDisk> {
+    pub(crate) fn disk(&self, id: Place) -> Option<&SimDisk> {
         self.machines.get(&id).map(|machine| &machine.disk)
     }
 
-    pub(super) fn disks(&self) -> impl Iterator<Item = (Place, &SimDisk)> {
+    pub(crate) fn disks(&self) -> impl Iterator<Item = (Place, &SimDisk)> {
         self.machines.iter().map(|(id, machine)| (*id, &machine.disk))
     }
 
     /// Work on the disk takes so many milliseconds more.
-    pub(super) fn slow_down(&self, id: Place, millis: u64) {
+    pub(crate) fn slow_down(&self, id: Place, millis: u64) {
         if let Some(machine) = self.machines.get(&id) {
             *machine.slow.lock() = millis;
         }
     }
 
     /// The servers that run.
-    pub(super) fn running(&self) -> Vec<(Place, Running)> {
+    pub(crate) fn running(&self) -> Vec<(Place, Running)> {
         let running =
             self.machines.iter().filter_map(|(id, m)| Some((*id, m.slot.lock().clone()?)));
         running.collect()
     }
 
-    pub(super) fn is_running(&self, id: Place) -> bool {
+    pub(crate) fn is_running(&self, id: Place) -> bool {
         self.machines.get(&id).is_some_and(|machine| machine.slot.lock().is_some())
     }
 
     /// Servers whose process ended by itself since this was asked last.
-    pub(super) fn ended(&self) -> Vec<Place> {
+    pub(crate) fn ended(&self) -> Vec<Place> {
         std::mem::take(&mut self.ended.lock())
     }
 
-    pub(super) fn freeze(&self, id: Place) {
+    pub(crate) fn freeze(&self, id: Place) {
         if let Some(machine) = self.machines.get(&id) {
             self.executor.freeze(machine.id);
         }
     }
 
-    pub(super) fn thaw(&self, id: Place) {
+    pub(crate) fn thaw(&self, id: Place) {
         if let Some(machine) = self.machines.get(&id) {
             self.executor.thaw(machine.id);
         }
     }
 
-    fn map_client(&self, me: Place, world: &World) -> MapClient {
+    pub(crate) fn map_client(&self, me: Place, world: &World) -> MapClient {
         let line = MapLine {
             net: self.net.clone(),
             me,
@@ -184,12 +184,12 @@ impl Cluster {
     }
 
     /// The map's chart, as it is now.
-    pub(super) fn chart(&self) -> Option<Chart> {
+    pub(crate) fn chart(&self) -> Option<Chart> {
         self.map.chart(0, Time::NEVER).now_or_never()?.ok()?
     }
 
     /// Starts a server on what its disk has.
-    pub(super) fn start(&self, id: Place) {
+    pub(crate) fn start(&self, id: Place) {
         let Some(machine) = self.machines.get(&id) else { return };
         let (disk, slot, world) =
             (machine.disk.clone(), Arc::clone(&machine.slot), machine.world.clone());
@@ -225,7 +225,7 @@ impl Cluster {
 
     /// A server's process is gone at once, with what it had in memory. `power`: how many percent of what its disk was not
     /// told to sync are kept; none: nothing of what it wrote is lost.
-    pub(super) fn kill(&mut self, id: Place, power: Option<u64>) {
+    pub(crate) fn kill(&mut self, id: Place, power: Option<u64>) {
         self.net.detach(id);
         let Some(machine) = self.machines.get(&id) else { return };
         self.executor.kill(machine.id);
@@ -242,7 +242,7 @@ impl Cluster {
     }
 
     /// Stops a server in order; its machine says when it has ended.
-    pub(super) fn stop(&self, id: Place) -> bool {
+    pub(crate) fn stop(&self, id: Place) -> bool {
         let Some((machine, running)) =
             self.machines.get(&id).and_then(|m| Some((m, m.slot.lock().clone()?)))
         else {
@@ -258,7 +258,7 @@ impl Cluster {
     }
 
     /// Begins to open a disk for a session, on a machine of its own; it is put into the slot.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         place: Place,
         session: u64,
@@ -284,13 +284,13 @@ impl Cluster {
     }
 
     /// A clock that shows the true time.
-    pub(super) fn true_clock(&mut self) -> Arc<dyn Clock> {
+    pub(crate) fn true_clock(&mut self) -> Arc<dyn Clock> {
         let exact = Pace { offset: Duration::ZERO, fast: 0 };
         self.executor.machine(exact).1.clock
     }
 
     /// A machine that only waits and asks.
-    pub(super) fn bystander(&mut self) -> World {
+    pub(crate) fn bystander(&mut self) -> World {
         self.executor.machine(still()).1
     }
 }

@@ -118,7 +118,7 @@ impl Fault {
     }
 
     /// Whether a server may lose what it had in memory, or be silent for so long that it is cut off.
-    pub(super) fn is_risky(self) -> bool {
+    pub(crate) fn is_risky(self) -> bool {
         !matches!(
             self,
             Self::Duplicate | Self::SlowDisk | Self::BitRot | Self::Misdirected | Self::NewLeader
@@ -151,7 +151,7 @@ const STRIKES: [Fault; 20] = [
 ];
 
 /// The kinds that a schedule has. Where all may lose power, what was not flushed may be lost.
-pub(super) fn choose(dice: &mut Dice, lossy: bool) -> Vec<Fault> {
+pub(crate) fn choose(dice: &mut Dice, lossy: bool) -> Vec<Fault> {
     let wanted = |fault: &Fault| match fault {
         Fault::PowerLossOfAll => lossy,
         _ => dice.chance(40),
@@ -167,24 +167,24 @@ pub(super) fn choose(dice: &mut Dice, lossy: bool) -> Vec<Fault> {
 
 /// How often each kind struck. Clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Struck(Arc<Mutex<BTreeMap<Fault, u64>>>);
+pub(crate) struct Struck(Arc<Mutex<BTreeMap<Fault, u64>>>);
 
 impl Struck {
-    pub(super) fn add(&self, fault: Fault) {
+    pub(crate) fn add(&self, fault: Fault) {
         *self.0.lock().entry(fault).or_default() += 1;
     }
 
     /// Whether this kind struck.
-    pub(super) fn has(&self, fault: Fault) -> bool {
+    pub(crate) fn has(&self, fault: Fault) -> bool {
         self.0.lock().contains_key(&fault)
     }
 
     /// How many kinds struck.
-    pub(super) fn kinds(&self) -> usize {
+    pub(crate) fn kinds(&self) -> usize {
         self.0.lock().len()
     }
 
-    pub(super) fn named(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn named(&self) -> BTreeMap<&'static str, u64> {
         self.0.lock().iter().map(|(fault, n)| (fault.name(), *n)).collect()
     }
 }

@@ -27,9 +27,9 @@ use super::faults::{Fault, Struck};
 use crate::dice::Dice;
 
 /// Where a message comes from or goes to: a server's number, or one beyond all servers'.
-pub(super) type Place = u64;
+pub(crate) type Place = u64;
 /// The place of the volume map.
-pub(super) const MAP: Place = 100;
+pub(crate) const MAP: Place = 100;
 
 #[derive(Default)]
 struct Trouble {
@@ -43,7 +43,7 @@ struct Trouble {
 
 /// Who is there, and how messages fare.
 #[derive(Clone)]
-pub(super) struct Net {
+pub(crate) struct Net {
     dice: Arc<Mutex<Dice>>,
     trouble: Arc<Mutex<Trouble>>,
     servers: Arc<Mutex<BTreeMap<Place, (World, Arc<dyn Service>)>>>,
@@ -53,7 +53,7 @@ pub(super) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(mut dice: Dice, struck: Struck) -> Self {
+    pub(crate) fn new(mut dice: Dice, struck: Struck) -> Self {
         let longest = [2, 5, 30][dice.pick(3)];
         Self {
             dice: Arc::new(Mutex::new(dice)),
@@ -64,37 +64,37 @@ impl Net {
         }
     }
 
-    pub(super) fn attach(&self, place: Place, world: World, service: Arc<dyn Service>) {
+    pub(crate) fn attach(&self, place: Place, world: World, service: Arc<dyn Service>) {
         self.servers.lock().insert(place, (world, service));
     }
 
-    pub(super) fn detach(&self, place: Place) {
+    pub(crate) fn detach(&self, place: Place) {
         let gone = self.servers.lock().remove(&place);
         drop(gone);
     }
 
-    pub(super) fn lose(&self, percent: u64) {
+    pub(crate) fn lose(&self, percent: u64) {
         self.trouble.lock().loss = percent;
     }
 
-    pub(super) fn delay(&self, percent: u64) {
+    pub(crate) fn delay(&self, percent: u64) {
         self.trouble.lock().delay = percent;
     }
 
-    pub(super) fn repeat(&self, percent: u64) {
+    pub(crate) fn repeat(&self, percent: u64) {
         self.trouble.lock().repeat = percent;
     }
 
-    pub(super) fn cut(&self, links: &[(Place, Place)], fault: Fault) {
+    pub(crate) fn cut(&self, links: &[(Place, Place)], fault: Fault) {
         self.trouble.lock().cut.extend(links.iter().map(|link| (*link, fault)));
     }
 
-    pub(super) fn mend(&self) {
+    pub(crate) fn mend(&self) {
         *self.trouble.lock() = Trouble::default();
     }
 
     /// Whether nothing is cut and nothing is lost or late.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let trouble = self.trouble.lock();
         trouble.cut.is_empty() && trouble.loss == 0 && trouble.delay == 0
     }
@@ -130,8 +130,25 @@ impl Net {
         Some(self.roll(|dice| dice.millis(0, 300)))
     }
 
+    /// Has `call` run as a task of the machine that was asked, and carries its answer back; `None` if that is lost.
+    pub(crate) async fn relay<R: Send + 'static>(
+        &self,
+        world: &World,
+        there: &World,
+        (me, asked): (Place, Place),
+        call: impl Future<Output = R> + Send + 'static,
+    ) -> Option<R> {
+        let (sender, answer) = oneshot::channel();
+        there.spawn("call", async move {
+            // The caller may have given up.
+            let _ = sender.send(call.await);
+        });
+        let answer = answer.await.ok()?;
+        self.carry(world, asked, me).await.then_some(answer)
+    }
+
     /// Carries something: true when it has arrived, false when it never will.
-    async fn carry(&self, world: &World, from: Place, to: Place) -> bool {
+    pub(crate) async fn carry(&self, world: &World, from: Place, to: Place) -> bool {
         let Some(delay) = self.fate() else { return false };
         world.clock.sleep(delay).await;
         let cut = self.trouble.lock().cut.get(&(from, to)).copied();
@@ -143,7 +160,7 @@ impl Net {
 }
 
 /// Waits for what may never come, until the deadline.
-async fn answer<R>(
+pub(crate) async fn answer<R>(
     world: &World,
     deadline: Time,
     call: impl Future<Output = Option<R>>,
@@ -158,10 +175,10 @@ async fn answer<R>(
 }
 
 /// One machine's way to block servers.
-pub(super) struct Phone {
-    pub(super) net: Net,
-    pub(super) me: Place,
-    pub(super) world: World,
+pub(crate) struct Phone {
+    pub(crate) net: Net,
+    pub(crate) me: Place,
+    pub(crate) world: World,
 }
 
 impl Dial for Phone {
@@ -228,13 +245,13 @@ impl Service for Line {
 }
 
 /// One machine's way to the volume map.
-pub(super) struct MapLine {
-    pub(super) net: Net,
-    pub(super) me: Place,
-    pub(super) world: World,
+pub(crate) struct MapLine {
+    pub(crate) net: Net,
+    pub(crate) me: Place,
+    pub(crate) world: World,
     /// The map's world, and the map.
-    pub(super) there: World,
-    pub(super) map: Arc<dyn MapService>,
+    pub(crate) there: World,
+    pub(crate) map: Arc<dyn MapService>,
 }
 
 impl MapLine {
@@ -251,15 +268,9 @@ impl MapLine {
             if !self.net.carry(&self.world, self.me, MAP).await {
                 return None;
             }
-            let (sender, answer) = oneshot::channel();
             let limit = self.there.clock.now() + left;
             let asked = ask(Arc::clone(&self.map), limit);
-            self.there.spawn("map call", async move {
-                // The caller may have given up.
-                let _ = sender.send(asked.await);
-            });
-            let answer = answer.await.ok()?;
-            self.net.carry(&self.world, MAP, self.me).await.then_some(answer)
+            self.net.relay(&self.world, &self.there, (self.me, MAP), asked).await
         };
         answer(&self.world, deadline, call.boxed()).await.unwrap_or(Err(MapError::Deadline))
     }
@@ -320,7 +331,7 @@ impl MapService for MapLine {
 }
 
 /// The links between a place and each of others, both ways.
-pub(super) fn between(one: Place, others: &[Place]) -> Vec<(Place, Place)> {
+pub(crate) fn between(one: Place, others: &[Place]) -> Vec<(Place, Place)> {
     let links: BTreeSet<(Place, Place)> =
         others.iter().flat_map(|other| [(one, *other), (*other, one)]).collect();
     links.into_iter().collect()
