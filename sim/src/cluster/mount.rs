@@ -94,7 +94,6 @@ where
         owner: "mount".to_owned(),
         host: "simulated".to_owned(),
         kind: Kind::Mount,
-        able: true,
         replace: false,
         patience: None,
     };
