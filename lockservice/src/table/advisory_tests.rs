@@ -15,7 +15,7 @@ use crate::{
 
 const BYTES: u64 = 10;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Claim {
         who: usize,
