@@ -4,7 +4,7 @@
 //!
 //! Clients work on a handful of files while faults strike: clients, servers and the coordinator are killed, frozen and cut
 //! off, messages are lost, late and repeated, clocks drift, the power of all goes. Then everything is healed, every
-//! client must come to an end, and a new one must find every file. What must hold is judged by [`check`], one invariant
+//! client must come to an end, and a new one must find every file. What must hold is judged by `check`, one invariant
 //! a file. The coordinator is one that forgets its leases; that several agree on its state
 //! is shown elsewhere ([`mod@crate::raft`]).
 
