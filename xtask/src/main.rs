@@ -182,8 +182,13 @@ fn run_binary(package: &str, binary: &str, arguments: &[String]) -> Result<()> {
 }
 
 /// Seeds of every verification, by machine; `soak` runs all.
-const SEEDS: [(&str, &str); 3] =
-    [("raft", "0..2000"), ("lockservice", "0..60"), ("blockstore", "0..1000")];
+const SEEDS: [(&str, &str); 5] = [
+    ("raft", "0..2000"),
+    ("lockservice", "0..350"),
+    ("blockstore", "0..1000"),
+    ("fs", "0..100"),
+    ("cluster", "0..50"),
+];
 /// Seeded bugs of every verification, one for each kind of check; `soak` runs all.
 const BUGS: [(&str, &str); 6] = [
     ("raft-bugs", "commit-old-term"),
