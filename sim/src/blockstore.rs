@@ -3,20 +3,17 @@
 //!
 //! The code of `blockstore` reaches clock, tasks, chance, disks and peers through `world::World` and its own traits; here
 //! these are machines of an [`crate::executor::Executor`], a network of messages as bytes, and disks that lose power,
-//! fail, fill and rot ([`crate::disk`]) under the real engine. [`Blockstore`] makes a schedule from a seed, and [`Report`] adds
-//! up what many of them did.
+//! fail, fill and rot ([`crate::disk`]) under the real engine. [`Blockstore`] makes a schedule from a seed.
 
 pub(crate) mod cluster;
 pub(crate) mod faults;
 pub(crate) mod net;
 mod oracle;
-mod report;
 mod schedule;
 
 pub use faults::Fault;
-pub use report::Report;
 
-use crate::{Error, Simulation, simulation};
+use crate::{Error, Report, Simulation, simulation};
 use schedule::Schedule;
 
 /// How to run a schedule.
@@ -41,7 +38,6 @@ pub struct Blockstore;
 impl Simulation for Blockstore {
     const NAME: &'static str = "blockstore";
     type Fault = Fault;
-    type Report = Report;
 
     fn faults() -> Vec<(&'static str, Fault)> {
         Fault::ALL.into_iter().map(|fault| (fault.name(), fault)).collect()

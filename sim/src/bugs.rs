@@ -18,79 +18,32 @@ pub(crate) trait Bugs: Simulation {
     fn put_in_force(bug: Option<usize>);
 }
 
-impl Bugs for sim::raft::Raft {
-    fn bugs() -> Vec<(&'static str, &'static str)> {
-        #[cfg(feature = "seeded-bugs")]
-        return raft::Bug::ALL.iter().map(|bug| (bug.name(), bug.what())).collect();
-        #[cfg(not(feature = "seeded-bugs"))]
-        Vec::new()
-    }
+/// The seeded bugs of a room are those of its schedules: the list, and how one is put in force.
+macro_rules! seeded {
+    ($schedules:ty, $bugs:expr, $put_in_force:expr) => {
+        impl Bugs for $schedules {
+            fn bugs() -> Vec<(&'static str, &'static str)> {
+                #[cfg(feature = "seeded-bugs")]
+                return $bugs.iter().map(|bug| (bug.name(), bug.what())).collect();
+                #[cfg(not(feature = "seeded-bugs"))]
+                Vec::new()
+            }
 
-    fn put_in_force(bug: Option<usize>) {
-        #[cfg(feature = "seeded-bugs")]
-        raft::Bug::choose(bug.map(|place| raft::Bug::ALL[place]));
-        #[cfg(not(feature = "seeded-bugs"))]
-        let _ = bug;
-    }
+            fn put_in_force(bug: Option<usize>) {
+                #[cfg(feature = "seeded-bugs")]
+                $put_in_force(bug.map(|place| $bugs[place]));
+                #[cfg(not(feature = "seeded-bugs"))]
+                let _ = bug;
+            }
+        }
+    };
 }
 
-impl Bugs for sim::lockservice::Lockservice {
-    fn bugs() -> Vec<(&'static str, &'static str)> {
-        #[cfg(feature = "seeded-bugs")]
-        return lockservice::bug::Bug::ALL.iter().map(|bug| (bug.name(), bug.what())).collect();
-        #[cfg(not(feature = "seeded-bugs"))]
-        Vec::new()
-    }
-
-    fn put_in_force(bug: Option<usize>) {
-        #[cfg(feature = "seeded-bugs")]
-        lockservice::bug::Bug::choose(bug.map(|place| lockservice::bug::Bug::ALL[place]));
-        #[cfg(not(feature = "seeded-bugs"))]
-        let _ = bug;
-    }
-}
-
-impl Bugs for sim::cluster::Cluster {
-    fn bugs() -> Vec<(&'static str, &'static str)> {
-        #[cfg(feature = "seeded-bugs")]
-        return fs::bug::Bug::ALL.iter().map(|bug| (bug.name(), bug.what())).collect();
-        #[cfg(not(feature = "seeded-bugs"))]
-        Vec::new()
-    }
-
-    fn put_in_force(bug: Option<usize>) {
-        #[cfg(feature = "seeded-bugs")]
-        fs::bug::seed(bug.map(|place| fs::bug::Bug::ALL[place]));
-        #[cfg(not(feature = "seeded-bugs"))]
-        let _ = bug;
-    }
-}
-
-impl Bugs for sim::cluster::Files {
-    fn bugs() -> Vec<(&'static str, &'static str)> {
-        sim::cluster::Cluster::bugs()
-    }
-
-    fn put_in_force(bug: Option<usize>) {
-        sim::cluster::Cluster::put_in_force(bug);
-    }
-}
-
-impl Bugs for sim::blockstore::Blockstore {
-    fn bugs() -> Vec<(&'static str, &'static str)> {
-        #[cfg(feature = "seeded-bugs")]
-        return blockstore::bug::Bug::ALL.iter().map(|bug| (bug.name(), bug.what())).collect();
-        #[cfg(not(feature = "seeded-bugs"))]
-        Vec::new()
-    }
-
-    fn put_in_force(bug: Option<usize>) {
-        #[cfg(feature = "seeded-bugs")]
-        blockstore::bug::seed(bug.map(|place| blockstore::bug::Bug::ALL[place]));
-        #[cfg(not(feature = "seeded-bugs"))]
-        let _ = bug;
-    }
-}
+seeded!(sim::raft::Raft, raft::Bug::ALL, raft::Bug::choose);
+seeded!(sim::lockservice::Lockservice, lockservice::bug::Bug::ALL, lockservice::bug::Bug::choose);
+seeded!(sim::blockstore::Blockstore, blockstore::bug::Bug::ALL, blockstore::bug::seed);
+seeded!(sim::cluster::Cluster, fs::bug::Bug::ALL, fs::bug::seed);
+seeded!(sim::cluster::Files, fs::bug::Bug::ALL, fs::bug::seed);
 
 /// Puts a bug in force on this thread; none if there is no name.
 ///

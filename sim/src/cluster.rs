@@ -19,12 +19,10 @@ mod told;
 mod view;
 mod work;
 
-use std::collections::BTreeMap;
-
 pub use faults::Fault;
 
-use crate::Error;
-use crate::simulation::{self, Simulation, Sum};
+use crate::simulation::{self, Simulation};
+use crate::{Error, Report};
 use schedule::Schedule;
 
 /// How to run a schedule.
@@ -39,64 +37,6 @@ pub const INVARIANTS: [&str; 6] = [
     check::latest::NAME,
     check::foreign::NAME,
 ];
-
-/// What schedules did.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// How many schedules ran.
-    pub schedules: u64,
-    /// Turns of tasks.
-    pub events: u64,
-    /// Simulated milliseconds.
-    pub millis: u64,
-    /// What clients did to names, sizes and sectors, and saw of them.
-    pub operations: u64,
-    /// Clients that were begun.
-    pub clients: u64,
-    /// How often each kind of fault struck.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// How often each invariant had something to judge.
-    pub judged: BTreeMap<&'static str, u64>,
-}
-
-impl Report {
-    fn numbers_mut(&mut self) -> [&mut u64; 5] {
-        let Self { schedules, events, millis, operations, clients, .. } = self;
-        [schedules, events, millis, operations, clients]
-    }
-}
-
-impl Sum for Report {
-    fn add(&mut self, other: &Self) {
-        for (own, more) in self.numbers_mut().into_iter().zip(other.numbers()) {
-            *own += more.1;
-        }
-        for (name, n) in &other.faults {
-            *self.faults.entry(name).or_default() += n;
-        }
-        for (name, n) in &other.judged {
-            *self.judged.entry(name).or_default() += n;
-        }
-    }
-
-    fn numbers(&self) -> Vec<(&'static str, u64)> {
-        vec![
-            ("schedules", self.schedules),
-            ("events", self.events),
-            ("simulated milliseconds", self.millis),
-            ("operations judged", self.operations),
-            ("file-system clients", self.clients),
-        ]
-    }
-
-    fn faults(&self) -> &BTreeMap<&'static str, u64> {
-        &self.faults
-    }
-
-    fn judged(&self) -> &BTreeMap<&'static str, u64> {
-        &self.judged
-    }
-}
 
 /// What schedules are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +61,6 @@ fn named_faults(scope: Scope) -> Vec<(&'static str, Fault)> {
 impl Simulation for Cluster {
     const NAME: &'static str = "cluster";
     type Fault = Fault;
-    type Report = Report;
 
     fn faults() -> Vec<(&'static str, Fault)> {
         named_faults(Scope::Cluster)
@@ -135,7 +74,6 @@ impl Simulation for Cluster {
 impl Simulation for Files {
     const NAME: &'static str = "fs";
     type Fault = Fault;
-    type Report = Report;
 
     fn faults() -> Vec<(&'static str, Fault)> {
         named_faults(Scope::Files)

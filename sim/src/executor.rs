@@ -168,6 +168,13 @@ impl Executor {
         due.into_iter().for_each(Waker::wake);
     }
 
+    /// Lets time go on to the next timer, or to `due` if that is earlier, but not beyond `until`. Whether there was either.
+    pub fn go_on(&self, due: Option<Duration>, until: Duration) -> bool {
+        let next = due.into_iter().chain(self.next_timer()).min().filter(|next| *next <= until);
+        self.advance(next.unwrap_or(until));
+        next.is_some()
+    }
+
     /// Polls the first task that is ready; whether there was one.
     pub fn turn(&self) -> bool {
         let (task, mut future) = {

@@ -11,6 +11,7 @@
 //! clients, of whatever machine, are judged by [`wgl`].
 //! Real processes are given disks that lose power by [`faulty`].
 
+mod agenda;
 pub mod blockstore;
 pub mod check;
 pub mod cluster;
@@ -23,7 +24,7 @@ pub mod raft;
 mod simulation;
 pub mod wgl;
 
-pub use simulation::{Options, Simulation, Sum};
+pub use simulation::{Options, Report, Simulation, Tally};
 
 /// Why a schedule failed.
 #[derive(Debug, thiserror::Error)]

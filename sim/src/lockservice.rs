@@ -18,15 +18,12 @@ mod engine;
 mod history;
 mod machine;
 mod net;
-mod report;
 mod schedule;
 mod store;
 mod work;
 
-pub use report::Report;
-
 use crate::{
-    Error, Simulation,
+    Error, Report, Simulation,
     raft::{Fault, Options},
 };
 
@@ -36,26 +33,12 @@ pub struct Lockservice;
 impl Simulation for Lockservice {
     const NAME: &'static str = "lockservice";
     type Fault = Fault;
-    type Report = Report;
 
     fn faults() -> Vec<(&'static str, Fault)> {
         Fault::ALL.into_iter().map(|fault| (fault.name(), fault)).collect()
     }
 
     fn trace(seed: u64, options: &Options) -> (Result<Report, Error>, Vec<String>) {
-        trace(seed, options)
+        schedule::Schedule::new(seed, options).run()
     }
-}
-
-/// Runs the schedule of this seed.
-///
-/// # Errors
-/// The first invariant that was violated, or that something was stuck after healing, or that too little happened.
-pub fn run(seed: u64, options: &Options) -> Result<Report, Error> {
-    trace(seed, options).0
-}
-
-/// Runs the schedule of this seed and gives the last [`Options::lines`] of what happened.
-pub fn trace(seed: u64, options: &Options) -> (Result<Report, Error>, Vec<String>) {
-    schedule::Schedule::new(seed, options).run()
 }

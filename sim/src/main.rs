@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::{Args, Parser, Subcommand};
-use sim::{Error, Options, Simulation, Sum};
+use sim::{Error, Options, Report, Simulation, Tally};
 
 use bugs::Bugs;
 
@@ -152,12 +152,12 @@ fn divide<S: Simulation>(
     options: &Options<S::Fault>,
     threads: usize,
     prepare: &(dyn Fn() + Sync),
-) -> (S::Report, Option<(u64, Error)>) {
+) -> (Report, Option<(u64, Error)>) {
     let next = AtomicU64::new(seeds.start);
     let end = AtomicU64::new(seeds.end);
     let work = || {
         prepare();
-        let mut total = S::Report::default();
+        let mut total = Report::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end.load(Ordering::Relaxed) {
@@ -172,7 +172,7 @@ fn divide<S: Simulation>(
             }
         }
     };
-    let mut total = S::Report::default();
+    let mut total = Report::default();
     let mut failed: Option<(u64, Error)> = None;
     std::thread::scope(|scope| {
         let runs: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -213,32 +213,32 @@ fn explain<S: Simulation>(
     Ok(())
 }
 
-fn table(out: &mut impl Write, report: &impl Sum) -> std::io::Result<()> {
-    for (name, n) in report.numbers() {
+fn table(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    for (name, n) in &report.counts {
         writeln!(out, "{name:<40}{n:>14}")?;
     }
-    writeln!(out, "faults that struck")?;
-    for (name, n) in report.faults() {
-        writeln!(out, "  {name:<38}{n:>14}")?;
-    }
-    writeln!(out, "invariants judged")?;
-    for (name, n) in report.judged() {
-        writeln!(out, "  {name:<38}{n:>14}")?;
+    for (title, tally) in
+        [("faults that struck", &report.faults), ("invariants judged", &report.judged)]
+    {
+        writeln!(out, "{title}")?;
+        for (name, n) in tally {
+            writeln!(out, "  {name:<38}{n:>14}")?;
+        }
     }
     Ok(())
 }
 
-fn to_json(seeds: &Range<u64>, report: &impl Sum) -> String {
+fn to_json(seeds: &Range<u64>, report: &Report) -> String {
     // Names and numbers only, so nothing needs to be escaped.
-    let join = |pairs: &mut dyn Iterator<Item = (&'static str, u64)>| {
-        pairs.map(|(name, n)| format!("\"{name}\":{n}")).collect::<Vec<_>>().join(",")
+    let join = |tally: &Tally| {
+        tally.iter().map(|(name, n)| format!("\"{name}\":{n}")).collect::<Vec<_>>().join(",")
     };
     format!(
         "{{\"seeds\":\"{}..{}\",{},\"faults\":{{{}}},\"judged\":{{{}}}}}",
         seeds.start,
         seeds.end,
-        join(&mut report.numbers().into_iter()),
-        join(&mut report.faults().iter().map(|(name, n)| (*name, *n))),
-        join(&mut report.judged().iter().map(|(name, n)| (*name, *n))),
+        join(&report.counts),
+        join(&report.faults),
+        join(&report.judged),
     )
 }

@@ -1,6 +1,6 @@
 //! Schedules of a `raft` group: one to seven members, clients, an operator, and faults.
 //!
-//! [`run`] makes one from a seed and [`Report`] adds up what many of them did. The driver in `member` keeps the contract
+//! [`Raft`] makes one from a seed. The driver in `member` keeps the contract
 //! of the room `raft` exactly as a host must, with a disk that forgets what was not synced. Clients use a small
 //! key-value machine through sessions; their histories are judged in the end.
 
@@ -12,7 +12,6 @@ mod harm;
 mod machine;
 pub(crate) mod member;
 pub(crate) mod net;
-mod report;
 mod schedule;
 mod store;
 pub mod timing;
@@ -22,10 +21,9 @@ pub use disk::Disk;
 pub use faults::Fault;
 pub use machine::{Applied, Machine, StateMachine};
 pub use member::Member;
-pub use report::Report;
 pub use store::{History, Store};
 
-use crate::{Error, Simulation, simulation};
+use crate::{Error, Report, Simulation, simulation};
 use schedule::Schedule;
 pub(crate) use schedule::members;
 
@@ -38,26 +36,12 @@ pub struct Raft;
 impl Simulation for Raft {
     const NAME: &'static str = "raft";
     type Fault = Fault;
-    type Report = Report;
 
     fn faults() -> Vec<(&'static str, Fault)> {
         Fault::ALL.into_iter().map(|fault| (fault.name(), fault)).collect()
     }
 
     fn trace(seed: u64, options: &Options) -> (Result<Report, Error>, Vec<String>) {
-        trace(seed, options)
+        Schedule::new(seed, options).run()
     }
-}
-
-/// Runs the schedule of this seed.
-///
-/// # Errors
-/// The first invariant that was violated, or that the group was stuck after healing, or that too little happened.
-pub fn run(seed: u64, options: &Options) -> Result<Report, Error> {
-    Raft::run(seed, options)
-}
-
-/// Runs the schedule of this seed and gives the last [`Options::lines`] of what happened.
-pub fn trace(seed: u64, options: &Options) -> (Result<Report, Error>, Vec<String>) {
-    Schedule::new(seed, options).run()
 }

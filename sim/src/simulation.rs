@@ -1,6 +1,7 @@
 //! What all simulations have in common: how a schedule is run, what it reports, how a failure is shortened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::Error;
 
@@ -21,16 +22,83 @@ impl<F> Default for Options<F> {
     }
 }
 
+/// The last lines of what happened, where they are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(Option<(usize, VecDeque<String>)>);
+
+impl Lines {
+    /// At most so many, or none.
+    pub(crate) fn new(most: Option<usize>) -> Self {
+        Self(most.map(|most| (most, VecDeque::new())))
+    }
+
+    pub(crate) fn are_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// This happened.
+    pub(crate) fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some((most, lines)) = &mut self.0 {
+            lines.push_back(line());
+            if lines.len() > *most {
+                lines.pop_front();
+            }
+        }
+    }
+
+    /// The same, with the true time.
+    pub(crate) fn say_at(&mut self, now: Duration, line: impl FnOnce() -> String) {
+        self.say(|| format!("{now:>12.6?} {}", line()));
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<String> {
+        self.0.take().map(|(_, lines)| lines.into()).unwrap_or_default()
+    }
+}
+
+/// Numbers by name.
+pub type Tally = BTreeMap<&'static str, u64>;
+
 /// What schedules did, in numbers that add up.
-pub trait Sum: Default + Send {
-    /// Adds what other schedules did.
-    fn add(&mut self, other: &Self);
-    /// The plain numbers, by name.
-    fn numbers(&self) -> Vec<(&'static str, u64)>;
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Plain numbers.
+    pub counts: Tally,
     /// How often each kind of fault struck.
-    fn faults(&self) -> &BTreeMap<&'static str, u64>;
+    pub faults: Tally,
     /// How often each invariant had something to judge.
-    fn judged(&self) -> &BTreeMap<&'static str, u64>;
+    pub judged: Tally,
+}
+
+impl Report {
+    /// Adds what other schedules did.
+    pub fn add(&mut self, other: &Self) {
+        for (own, more) in [
+            (&mut self.counts, &other.counts),
+            (&mut self.faults, &other.faults),
+            (&mut self.judged, &other.judged),
+        ] {
+            for (name, n) in more {
+                *own.entry(name).or_default() += n;
+            }
+        }
+    }
+
+    /// A plain number; zero if it was never counted.
+    #[must_use]
+    pub fn of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or_default()
+    }
+
+    /// Counts this.
+    pub(crate) fn count(&mut self, what: &'static str, times: u64) {
+        *self.counts.entry(what).or_default() += times;
+    }
+
+    /// An invariant had something to judge.
+    pub(crate) fn judge(&mut self, invariant: &'static str) {
+        *self.judged.entry(invariant).or_default() += 1;
+    }
 }
 
 /// Schedules of one machine.
@@ -39,23 +107,18 @@ pub trait Simulation {
     const NAME: &'static str;
     /// A kind of fault.
     type Fault: Copy + Sync + Send + 'static;
-    /// What its schedules did.
-    type Report: Sum;
 
     /// Every kind of fault, by name.
     fn faults() -> Vec<(&'static str, Self::Fault)>;
 
     /// Runs the schedule of this seed and gives the last [`Options::lines`] of what happened.
-    fn trace(
-        seed: u64,
-        options: &Options<Self::Fault>,
-    ) -> (Result<Self::Report, Error>, Vec<String>);
+    fn trace(seed: u64, options: &Options<Self::Fault>) -> (Result<Report, Error>, Vec<String>);
 
     /// Runs the schedule of this seed.
     ///
     /// # Errors
     /// The first invariant that was violated, or that there was no progress after healing, or that too little happened.
-    fn run(seed: u64, options: &Options<Self::Fault>) -> Result<Self::Report, Error> {
+    fn run(seed: u64, options: &Options<Self::Fault>) -> Result<Report, Error> {
         Self::trace(seed, options).0
     }
 

@@ -1,14 +1,14 @@
 //! Some dozen schedules of the lock service, and proof that they show what they are for.
 
-use sim::Sum as _;
-use sim::lockservice::{Report, run, trace};
+use sim::lockservice::Lockservice;
 use sim::raft::Options;
+use sim::{Report, Simulation};
 
 #[test]
 fn forty_schedules_hold_every_invariant_and_every_waiter_gets_its_lock() {
     let mut total = Report::default();
     for seed in 0..40 {
-        match run(seed, &Options::default()) {
+        match Lockservice::run(seed, &Options::default()) {
             Ok(report) => total.add(&report),
             Err(error) => {
                 panic!("{error}; replay: cargo xtask sim lockservice --seeds {seed}..{}", seed + 1)
@@ -43,7 +43,7 @@ fn forty_schedules_hold_every_invariant_and_every_waiter_gets_its_lock() {
         ("leaders elected", 100),
     ];
     for (what, least) in least {
-        let n = total.counts.get(what).copied().unwrap_or_default();
+        let n = total.of(what);
         assert!(n >= least, "{what}: {n}");
     }
 }
@@ -52,7 +52,8 @@ fn forty_schedules_hold_every_invariant_and_every_waiter_gets_its_lock() {
 fn the_same_seed_gives_the_same_run() {
     let options = Options { lines: Some(100_000), ..Options::default() };
     for seed in [1, 77] {
-        let (first, second) = (trace(seed, &options), trace(seed, &options));
+        let (first, second) =
+            (Lockservice::trace(seed, &options), Lockservice::trace(seed, &options));
         assert_eq!(first.1, second.1);
         assert_eq!(first.0.unwrap().counts, second.0.unwrap().counts);
     }

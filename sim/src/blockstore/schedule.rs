@@ -7,24 +7,20 @@ mod judge;
 mod nemesis;
 mod worker;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ::blockstore::{Offset, VirtualDisk, client::Client};
 use parking_lot::Mutex;
 use world::Clock;
 
 use super::{
-    Options, Report,
+    Options,
     cluster::{CAPACITY, Cluster, LEASE},
     faults::{Fault, choose},
     net::Place,
     oracle::{self, History, OpId, Value},
 };
-use crate::{Error, dice::Dice};
+use crate::{Error, Report, agenda::Agenda, dice::Dice, simulation::Lines};
 use worker::Worker;
 
 /// The least that a schedule must be.
@@ -50,12 +46,12 @@ struct Shared {
     wrong: Option<(&'static str, String)>,
     /// Acknowledged in this turn.
     acknowledged: Vec<(OpId, Value)>,
-    lines: Option<(usize, VecDeque<String>)>,
+    lines: Lines,
 }
 
 impl Shared {
     fn judge(&mut self, invariant: &'static str) {
-        *self.report.judged.entry(invariant).or_default() += 1;
+        self.report.judge(invariant);
     }
 
     fn violate(&mut self, invariant: &'static str, what: String) {
@@ -63,12 +59,7 @@ impl Shared {
     }
 
     fn say(&mut self, now: Duration, line: impl FnOnce() -> String) {
-        if let Some((most, lines)) = &mut self.lines {
-            if lines.len() >= *most {
-                lines.pop_front();
-            }
-            lines.push_back(format!("{now:>12.6?} {}", line()));
-        }
+        self.lines.say_at(now, line);
     }
 }
 
@@ -105,8 +96,7 @@ pub(super) struct Schedule {
     is_whole_schedule: bool,
     steps: u64,
     lossy: bool,
-    later: BTreeMap<(Duration, u64), Later>,
-    numbered: u64,
+    later: Agenda<Later>,
     copies: u64,
     /// Servers that are drained, and those that an operator took out.
     leaving: BTreeSet<Place>,
@@ -135,7 +125,7 @@ impl Schedule {
         for some in [&mut faults, &mut sure] {
             some.retain(|fault| !options.without.contains(fault));
         }
-        let lines = options.lines.map(|n| (n, VecDeque::new()));
+        let lines = Lines::new(options.lines);
         let shared = Shared { lines, lossy, ..Shared::default() };
         Self {
             seed,
@@ -151,8 +141,7 @@ impl Schedule {
             is_whole_schedule: options.strikes.is_none(),
             steps: 0,
             lossy,
-            later: BTreeMap::new(),
-            numbered: 0,
+            later: Agenda::default(),
             copies,
             leaving: BTreeSet::new(),
             removed: Vec::new(),
@@ -165,12 +154,12 @@ impl Schedule {
     pub(super) fn run(mut self) -> (Result<Report, Error>, Vec<String>) {
         let end = self.go();
         let mut shared = self.shared.lock();
-        let lines = shared.lines.take().map(|(_, lines)| lines.into()).unwrap_or_default();
+        let lines = shared.lines.take();
         let mut report = std::mem::take(&mut shared.report);
         drop(shared);
-        report.schedules = 1;
-        report.lossy = u64::from(self.lossy);
-        report.events = self.steps;
+        report.count("schedules", 1);
+        report.count("with power loss of all", u64::from(self.lossy));
+        report.count("events", self.steps);
         report.faults = self.cluster.struck().named();
         (end.map(|()| report), lines)
     }
@@ -217,26 +206,19 @@ impl Schedule {
             if self.look_after() {
                 continue;
             }
-            let due = self.later.first_key_value().map(|((at, _), _)| *at);
-            let timer = self.cluster.executor.next_timer();
-            let next = due.into_iter().chain(timer).min().filter(|next| *next <= until);
-            self.cluster.executor.advance(next.unwrap_or(until));
+            let more = self.cluster.executor.go_on(self.later.next(), until);
             let now = self.now();
-            while let Some((&key, &what)) = self.later.first_key_value()
-                && key.0 <= now
-            {
-                self.later.remove(&key);
+            while let Some(what) = self.later.due(now) {
                 self.do_now(what);
             }
-            if next.is_none() {
+            if !more {
                 return Ok(());
             }
         }
     }
 
     fn in_a_while(&mut self, time: Duration, what: Later) {
-        self.numbered += 1;
-        self.later.insert((self.now() + time, self.numbered), what);
+        self.later.put(self.now() + time, what);
     }
 
     fn do_now(&mut self, what: Later) {
@@ -324,8 +306,7 @@ impl Schedule {
             self.do_now(Later::Refill(id));
         }
         self.cluster.disks().for_each(|(_, disk)| disk.disarm());
-        let later = std::mem::take(&mut self.later);
-        for what in later.into_values().filter(|what| matches!(what, Later::Start(_))) {
+        for what in self.later.take().filter(|what| matches!(what, Later::Start(_))) {
             self.in_a_while(Duration::ZERO, what);
         }
         self.shared.lock().stop = true;

@@ -1,11 +1,12 @@
 //! What all users of a schedule note, and the histories that come of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::check::atomic::Step;
 use super::check::foreign::Foreign;
 use super::judge::{Act, Deed, File, Register};
+use crate::simulation::Lines;
 use crate::wgl::{Operation, Outcome};
 
 /// What a sync makes durable. Names go with everything: there is one log.
@@ -62,12 +63,12 @@ pub(super) struct Notes {
     last: BTreeMap<u64, u64>,
     under_way: BTreeMap<u64, UnderWay>,
     begun: u64,
-    lines: Option<(usize, VecDeque<String>)>,
+    lines: Lines,
 }
 
 impl Notes {
     pub(super) fn new(lines: Option<usize>) -> Self {
-        Self { lines: lines.map(|most| (most, VecDeque::new())), ..Self::default() }
+        Self { lines: Lines::new(lines), ..Self::default() }
     }
 
     /// A value that nobody wrote before, to be written to this file.
@@ -176,20 +177,15 @@ impl Notes {
     }
 
     pub(super) fn say(&mut self, now: Duration, line: impl FnOnce() -> String) {
-        if let Some((most, lines)) = &mut self.lines {
-            if lines.len() >= *most {
-                lines.pop_front();
-            }
-            lines.push_back(format!("{now:>12.6?} {}", line()));
-        }
+        self.lines.say_at(now, line);
     }
 
     pub(super) fn keeps_lines(&self) -> bool {
-        self.lines.is_some()
+        self.lines.are_kept()
     }
 
     pub(super) fn take_lines(&mut self) -> Vec<String> {
-        self.lines.take().map(|(_, lines)| lines.into()).unwrap_or_default()
+        self.lines.take()
     }
 
     /// All that clients did and saw, register by register, with their syncs and deaths.

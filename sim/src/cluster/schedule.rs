@@ -4,7 +4,7 @@ mod begin;
 mod finish;
 mod nemesis;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +21,13 @@ use super::mount::{Mount, Ways};
 use super::notes::Notes;
 use super::told::Told;
 use super::work::Worker;
-use super::{Options, Report, Scope};
-use crate::Error;
+use super::{Options, Scope};
+use crate::agenda::Agenda;
 use crate::blockstore::cluster::Cluster as Servers;
 use crate::blockstore::net::Place;
 use crate::dice::Dice;
 use crate::executor::{MachineId, Pace};
+use crate::{Error, Report, Tally};
 
 /// The lease of sessions.
 const LEASE: Duration = Duration::from_secs(2);
@@ -81,12 +82,11 @@ pub(super) struct Schedule {
     is_whole_schedule: bool,
     /// Servers that are not running, or about to.
     down: BTreeSet<Place>,
-    later: BTreeMap<(Duration, u64), Later>,
-    numbered: u64,
+    later: Agenda<Later>,
     steps: u64,
     drift: bool,
-    struck: BTreeMap<&'static str, u64>,
-    judged: BTreeMap<&'static str, u64>,
+    struck: Tally,
+    report: Report,
 }
 
 impl Schedule {
@@ -129,12 +129,11 @@ impl Schedule {
             strikes: options.strikes.unwrap_or(u64::MAX),
             is_whole_schedule: options.strikes.is_none() && options.without.is_empty(),
             down: BTreeSet::new(),
-            later: BTreeMap::new(),
-            numbered: 0,
+            later: Agenda::default(),
             steps: 0,
             drift,
-            struck: BTreeMap::new(),
-            judged: BTreeMap::new(),
+            struck: Tally::new(),
+            report: Report::default(),
         }
     }
 
@@ -150,16 +149,18 @@ impl Schedule {
             self.go()
         };
         let mut notes = self.notes.lock();
-        self.judged.insert(foreign::NAME, notes.foreign.judged);
-        let report = Report {
-            schedules: 1,
-            events: self.steps,
-            millis: u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX),
-            operations: notes.count(),
-            clients: self.begun,
-            faults: self.all_faults(),
-            judged: self.judged.clone(),
-        };
+        let mut report = std::mem::take(&mut self.report);
+        report.judged.insert(foreign::NAME, notes.foreign.judged);
+        report.faults = self.all_faults();
+        for (what, n) in [
+            ("schedules", 1),
+            ("events", self.steps),
+            ("simulated milliseconds", u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX)),
+            ("operations judged", notes.count()),
+            ("file-system clients", self.begun),
+        ] {
+            report.count(what, n);
+        }
         let lines = notes.take_lines();
         drop(notes);
         (end.map(|()| report), lines)
@@ -188,7 +189,7 @@ impl Schedule {
     }
 
     /// How often each kind of fault struck, those of the network and of disks included.
-    fn all_faults(&self) -> BTreeMap<&'static str, u64> {
+    fn all_faults(&self) -> Tally {
         let mut all = self.struck.clone();
         for (name, n) in self.servers.struck().named() {
             *all.entry(name).or_default() += n;
@@ -202,8 +203,7 @@ impl Schedule {
     }
 
     fn in_a_while(&mut self, time: Duration, what: Later) {
-        self.numbered += 1;
-        self.later.insert((self.now() + time, self.numbered), what);
+        self.later.put(self.now() + time, what);
     }
 
     fn do_now(&mut self, what: Later) {
@@ -250,18 +250,12 @@ impl Schedule {
             if self.look_after() {
                 continue;
             }
-            let due = self.later.first_key_value().map(|((at, _), _)| *at);
-            let timer = self.servers.executor.next_timer();
-            let next = due.into_iter().chain(timer).min().filter(|next| *next <= until);
-            self.servers.executor.advance(next.unwrap_or(until));
+            let more = self.servers.executor.go_on(self.later.next(), until);
             let now = self.now();
-            while let Some((&key, &what)) = self.later.first_key_value()
-                && key.0 <= now
-            {
-                self.later.remove(&key);
+            while let Some(what) = self.later.due(now) {
                 self.do_now(what);
             }
-            if next.is_none() {
+            if !more {
                 return Ok(());
             }
         }
@@ -297,7 +291,7 @@ impl Schedule {
     }
 
     fn judge(&mut self, invariant: &'static str) {
-        *self.judged.entry(invariant).or_default() += 1;
+        self.report.judge(invariant);
     }
 
     /// L1, as far as clients think that they may use what they hold.

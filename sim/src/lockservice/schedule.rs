@@ -20,7 +20,6 @@ use parking_lot::Mutex;
 use world::World;
 
 use super::{
-    Report,
     check::Judge,
     engine::Wishes,
     history::{Lock, Node},
@@ -29,7 +28,7 @@ use super::{
     work::LIVENESS,
 };
 use crate::{
-    Error, Sum as _,
+    Error, Report,
     dice::Dice,
     executor::{Executor, MachineId, Pace},
     raft::{Options, StateMachine, faults::Fault, group::Group, members, net::Net},
@@ -145,13 +144,13 @@ impl Schedule {
         let judge = std::mem::take(&mut *self.judge.lock());
         let (group, lines) = self.group.finish();
         let mut report = self.report;
-        report.count("schedules", 1);
-        report.count("events of consensus", group.events);
+        report.count("events of consensus", group.of("events"));
         report.count("turns of tasks", self.turns);
-        report.count("leaders elected", group.elected);
-        report.count("checkpoints installed", group.installed);
-        report.faults.clone_from(&group.faults);
-        report.judged.clone_from(&group.judged);
+        for what in ["schedules", "leaders elected", "checkpoints installed"] {
+            report.count(what, group.of(what));
+        }
+        report.faults = group.faults;
+        report.judged = group.judged;
         let struck = self.links.lock().struck.clone();
         report.add(&Report { counts: judge.counts, faults: struck, judged: judge.judged });
         (end.map(|()| report), lines)
@@ -224,7 +223,7 @@ impl Schedule {
         let now = self.group.now;
         let Some(healed) = self.healed else {
             let kinds = self.kinds();
-            let events = self.group.report.events + self.turns;
+            let events = self.group.events + self.turns;
             let enough = events >= 500 && (kinds >= 3 || self.trouble.is_over());
             if now >= self.length && enough {
                 self.heal();

@@ -3,7 +3,7 @@
 //! It does what happens; who makes things happen (clients, faults, an operator) are *actors*, whose turns it hands back
 //! to the schedule. All order comes from the queue, all chance from the seed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ::raft::{Body, Event, MemberId, Message, ReadMode, Role, Status, Ticket, codec};
@@ -14,9 +14,10 @@ use super::disk::{Done, Job};
 use super::faults::{Fault, Struck};
 use super::member::{Ask, Member};
 use super::net::{Link, Net};
-use super::report::Report;
+use crate::agenda::Agenda;
 use crate::check::{self, Delta, Heard, Invariant, Logs, Seen, Step};
 use crate::dice::Dice;
+use crate::simulation::{Lines, Report};
 
 enum Happening<A> {
     Deliver { link: Link, number: u64, step: u64, bytes: Bytes },
@@ -48,6 +49,8 @@ pub(crate) struct Group<A> {
     pub(crate) struck: Struck,
     /// Disks that are slow, and until when.
     pub(crate) slow: BTreeMap<usize, Duration>,
+    /// Events that members handled.
+    pub(crate) events: u64,
     pub(crate) report: Report,
     /// Whom members take for the leader.
     pub(crate) hint: usize,
@@ -64,9 +67,8 @@ pub(crate) struct Group<A> {
     checks: Vec<Box<dyn Invariant>>,
     judged: Vec<u64>,
     seen: Seen,
-    queue: BTreeMap<(Duration, u64), Happening<A>>,
-    queued: u64,
-    trace: Option<(usize, VecDeque<String>)>,
+    queue: Agenda<Happening<A>>,
+    lines: Lines,
 }
 
 impl<A> Group<A> {
@@ -79,6 +81,7 @@ impl<A> Group<A> {
             net,
             struck: Struck::default(),
             slow: BTreeMap::new(),
+            events: 0,
             report: Report::default(),
             hint: 0,
             lazy: 0,
@@ -90,9 +93,8 @@ impl<A> Group<A> {
             judged: vec![0; checks.len()],
             checks,
             seen: Seen::default(),
-            queue: BTreeMap::new(),
-            queued: 0,
-            trace: lines.map(|lines| (lines, VecDeque::new())),
+            queue: Agenda::default(),
+            lines: Lines::new(lines),
             members,
         };
         for place in 0..count {
@@ -103,17 +105,18 @@ impl<A> Group<A> {
 
     /// The report, whole, and the last lines of what happened.
     pub(crate) fn finish(mut self) -> (Report, Vec<String>) {
+        self.report.count("schedules", 1);
+        self.report.count("events", self.events);
         self.report.faults = self.struck.named();
         for (check, n) in self.checks.iter().zip(&self.judged) {
             self.report.judged.insert(check.name(), *n);
         }
-        let lines = self.trace.map_or_else(VecDeque::new, |(_, lines)| lines);
-        (self.report, lines.into())
+        let lines = self.lines.take();
+        (self.report, lines)
     }
 
     fn put(&mut self, at: Duration, happening: Happening<A>) {
-        self.queued += 1;
-        self.queue.insert((at, self.queued), happening);
+        self.queue.put(at, happening);
     }
 
     /// An actor has its turn then.
@@ -123,7 +126,7 @@ impl<A> Group<A> {
 
     /// Lets the next thing happen; the turn of an actor is the caller's to do. `None` if nothing is left.
     pub(crate) fn next(&mut self) -> Option<Option<A>> {
-        let ((at, _), happening) = self.queue.pop_first()?;
+        let (at, happening) = self.queue.pop()?;
         self.now = at;
         match happening {
             Happening::Actor(actor) => return Some(Some(actor)),
@@ -187,12 +190,7 @@ impl<A> Group<A> {
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
-        if let Some((most, lines)) = &mut self.trace {
-            lines.push_back(line());
-            if lines.len() > *most {
-                lines.pop_front();
-            }
-        }
+        self.lines.say(line);
     }
 
     /// Gives a member an event, does what it asks for, and judges.
@@ -203,7 +201,7 @@ impl<A> Group<A> {
         }
         let (now, id) = (self.now, self.members[place].id);
         self.note(|| format!("{now:?} {id:?} <- {event:?}"));
-        self.report.events += 1;
+        self.events += 1;
         if let Event::Read { ticket, mode } = &event {
             self.seen.asked.push((*ticket, *mode));
         }
@@ -279,7 +277,7 @@ impl<A> Group<A> {
                 let known = leader.map(|l| l.0 as usize - 1).filter(|l| *l < self.members.len());
                 self.hint = known.unwrap_or_else(|| self.dice.pick(self.members.len()));
             }
-            Ask::Elected => self.report.elected += 1,
+            Ask::Elected => self.report.count("leaders elected", 1),
             Ask::Wrong(what) => {
                 self.wrong.get_or_insert(("the driver's contract", what.to_owned()));
             }
@@ -295,7 +293,7 @@ impl<A> Group<A> {
         }
         let bytes = codec::encode(message);
         let (number, times) = self.net.send(link, self.now, &mut self.struck);
-        let step = self.report.events;
+        let step = self.events;
         for at in times {
             self.put(at, Happening::Deliver { link, number, step, bytes: bytes.clone() });
         }
@@ -386,14 +384,26 @@ impl<A> Group<A> {
         Some(newest.id.0 as usize - 1)
     }
 
+    /// Counts what came out of one step.
+    fn count(&mut self, seen: &Seen) {
+        for (what, times) in [
+            ("commands acknowledged", seen.acknowledged.len() as u64),
+            ("reads answered", seen.answered.len() as u64),
+            ("checkpoints installed", u64::from(seen.restored.is_some())),
+            ("changes of the group", seen.changed),
+            ("transfers of leadership", seen.transferred),
+        ] {
+            self.report.count(what, times);
+        }
+    }
+
     /// Checks every invariant.
     fn judge(&mut self, place: usize) {
         let mut seen = std::mem::take(&mut self.seen);
-        self.report.count(&seen);
+        self.count(&seen);
         let node = self.members[place].node.as_ref();
         let before = std::mem::replace(&mut self.statuses[place], node.map(|n| n.status()));
-        let delta = match self.logs.look(place, self.members[place].life, node, self.report.events)
-        {
+        let delta = match self.logs.look(place, self.members[place].life, node, self.events) {
             Ok(delta) => delta,
             Err(what) => {
                 self.wrong.get_or_insert(("log matching", what));
@@ -401,7 +411,7 @@ impl<A> Group<A> {
             }
         };
         let step = Step {
-            number: self.report.events,
+            number: self.events,
             now: self.now,
             members: &self.members,
             statuses: &self.statuses,

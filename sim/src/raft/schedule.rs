@@ -117,8 +117,7 @@ impl Schedule {
         if end.is_ok() {
             end = self.judge_history();
         }
-        let (mut report, lines) = self.group.finish();
-        report.schedules = 1;
+        let (report, lines) = self.group.finish();
         (end.map(|()| report), lines)
     }
 
@@ -137,7 +136,7 @@ impl Schedule {
             }
             self.hear();
             if let Some((invariant, what)) = self.group.wrong.take() {
-                let step = self.group.report.events;
+                let step = self.group.events;
                 return Err(Error::Violated { seed: self.seed, step, invariant, what });
             }
             if self.over()? {
@@ -194,7 +193,7 @@ impl Schedule {
 
     /// Whether everything was seen that a schedule must show.
     fn over(&mut self) -> Result<bool, Error> {
-        let events = self.group.report.events;
+        let events = self.group.events;
         let Some(healed) = &self.healed else {
             let kinds = self.group.struck.kinds();
             if events >= self.target && (kinds >= 3 || self.strikes == 0) {
@@ -241,14 +240,15 @@ impl Schedule {
     }
 
     fn stuck(&self, what: &str) -> Error {
-        Error::Stuck { seed: self.seed, step: self.group.report.events, what: what.to_owned() }
+        Error::Stuck { seed: self.seed, step: self.group.events, what: what.to_owned() }
     }
 
     fn judge_history(&mut self) -> Result<(), Error> {
         let history = self.sessions.take_history();
-        self.group.report.histories = 1;
-        self.group.report.operations = history.len() as u64;
-        self.group.report.unknown = sessions::unknown(&history);
+        let report = &mut self.group.report;
+        report.count("histories judged", 1);
+        report.count("operations in them", history.len() as u64);
+        report.count("with unknown outcome", sessions::unknown(&history));
         let what = match wgl::check(&Store, &history, BUDGET) {
             Verdict::Linearizable { .. } => return Ok(()),
             Verdict::Violated { report } => report,
@@ -256,7 +256,7 @@ impl Schedule {
                 format!("the search for an order on key {key} was given up")
             }
         };
-        let step = self.group.report.events;
+        let step = self.group.events;
         Err(Error::Violated { seed: self.seed, step, invariant: "linearizable histories", what })
     }
 

@@ -63,7 +63,7 @@ impl Trial {
     fn next(&mut self) -> Result<Option<Actor>, Error> {
         let Some(actor) = self.group.next() else { return Ok(Some(Actor::End)) };
         if let Some((invariant, what)) = self.group.wrong.take() {
-            let step = self.group.report.events;
+            let step = self.group.events;
             return Err(Error::Violated { seed: self.seed, step, invariant, what });
         }
         Ok(actor)
@@ -75,7 +75,7 @@ impl Trial {
     }
 
     fn stuck(&self, what: &str) -> Error {
-        Error::Stuck { seed: self.seed, step: self.group.report.events, what: what.to_owned() }
+        Error::Stuck { seed: self.seed, step: self.group.events, what: what.to_owned() }
     }
 }
 

@@ -141,10 +141,11 @@ impl Schedule {
         let mut shared = self.shared.lock();
         let history = shared.history.operations();
         shared.judge(oracle::REGISTER);
-        shared.report.operations = history.len() as u64;
+        shared.report.count("operations judged", history.len() as u64);
         let unknown =
             |op: &&wgl::Operation<_, _>| matches!(op.outcome, wgl::Outcome::Unknown { .. });
-        shared.report.unknown = history.iter().filter(unknown).count() as u64;
+        let unknown = history.iter().filter(unknown).count() as u64;
+        shared.report.count("with unknown outcome", unknown);
         drop(shared);
         match wgl::check(&Registers, &history, BUDGET) {
             Verdict::Linearizable { .. } => Ok(()),

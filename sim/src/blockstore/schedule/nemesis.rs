@@ -185,7 +185,7 @@ impl Schedule {
         self.cluster.kill(id, power);
         let soon = self.dice.chance(50);
         let away = if soon { self.dice.millis(5, 400) } else { self.dice.millis(400, 12_000) };
-        self.later.retain(|_, what| *what != Later::Start(id) && *what != Later::Thaw(id));
+        self.later.retain(|what| *what != Later::Start(id) && *what != Later::Thaw(id));
         self.in_a_while(away, Later::Start(id));
     }
 
@@ -208,7 +208,7 @@ impl Schedule {
                 shared.lock().say(now(&*clock), told);
             }
             let mut shared = shared.lock();
-            shared.report.fenced += 1;
+            shared.report.count("sessions fenced", 1);
             shared.history.fenced(number, now(&*clock));
             shared.say(now(&*clock), || format!("session {number} is fenced"));
             shared.busy -= 1;
@@ -261,7 +261,7 @@ impl Schedule {
         let out = std::mem::take(&mut *self.taken_out.lock());
         for id in out {
             self.cluster.kill(id, None);
-            self.later.retain(|_, what| *what != Later::Start(id));
+            self.later.retain(|what| *what != Later::Start(id));
             self.removed.push(id);
         }
     }

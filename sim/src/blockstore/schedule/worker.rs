@@ -158,7 +158,7 @@ impl Worker {
                 shared.history.durable(*id);
             }
             shared.acknowledged.push((*id, *value));
-            shared.report.acknowledged += 1;
+            shared.report.count("sectors written", 1);
         }
         shared.say(now, || format!("session {session} has an answer"));
     }
@@ -177,7 +177,7 @@ impl Worker {
         disk.flush().await?;
         let mut shared = self.shared.lock();
         shared.history.flushed(self.session, began);
-        shared.report.flushes += 1;
+        shared.report.count("flushes", 1);
         Ok(())
     }
 }
@@ -198,7 +198,7 @@ pub(super) fn see(
     if values.len() != 1 || !shared.history.knows(sector, value) {
         return shared.violate(oracle::CHECKSUMS, format!("{} shows {values:?}", at(sector)));
     }
-    shared.report.read += 1;
+    shared.report.count("sectors read", 1);
     let id = shared.history.begin(session, Act::Read(sector), began);
     shared.history.end(id, now, Some(value));
     shared.say(now, || format!("session {session} reads {value} from {sector}"));

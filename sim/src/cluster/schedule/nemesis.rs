@@ -151,7 +151,7 @@ impl Schedule {
     pub(super) fn heal(&mut self) -> Result<(), Error> {
         self.say(|| "all is healed".to_owned());
         self.servers.net.mend();
-        for what in std::mem::take(&mut self.later).into_values() {
+        for what in self.later.take() {
             self.do_now(what);
         }
         self.notes.lock().stop = true;
