@@ -15,9 +15,9 @@ use crate::{
     answer::Runner,
     directory::Raw,
     system::FileSystem,
-    types::{FileLock, Ino, Kind, NewNode, RenameFlags, SetAttributes},
+    types::{Ino, Kind, NewNode, RenameFlags, SetAttributes},
     words::{
-        allocate_in, caller, errno, flags_in, how_in, kind_in, lock_kind_in, new_node, opened_out,
+        allocate_in, caller, errno, flags_in, how_in, kind_in, lock_in, new_node, opened_out,
         reply_attr, reply_data, reply_empty, reply_entry, reply_found, reply_lock, reply_made,
         reply_space, reply_xattr, time_in, whence_in, xattr_mode_in,
     },
@@ -345,9 +345,10 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         process: u32,
         reply: ReplyLock,
     ) {
-        let Some(kind) = lock_kind_in(kind) else { return reply.error(fuser::Errno::EINVAL) };
-        let (system, lock) =
-            (self.system.clone(), FileLock { owner: owner.0, process, first, last, kind });
+        let Some(lock) = lock_in(owner, process, (first, last), kind) else {
+            return reply.error(fuser::Errno::EINVAL);
+        };
+        let system = self.system.clone();
         self.runner.run(async move { system.getlk(Ino(ino.0), lock).await }, move |answer| {
             reply_lock(reply, answer, lock);
         });
@@ -366,9 +367,10 @@ impl<F: FileSystem> fuser::Filesystem for Adapter<F> {
         sleep: bool,
         reply: ReplyEmpty,
     ) {
-        let Some(kind) = lock_kind_in(kind) else { return reply.error(fuser::Errno::EINVAL) };
-        let (system, lock) =
-            (self.system.clone(), FileLock { owner: owner.0, process, first, last, kind });
+        let Some(lock) = lock_in(owner, process, (first, last), kind) else {
+            return reply.error(fuser::Errno::EINVAL);
+        };
+        let system = self.system.clone();
         let wait = sleep.then(|| Interrupted::new(&self.runner.world, request.pid()));
         let set = async move { system.setlk(Ino(ino.0), handle.0, lock, wait).await };
         self.runner.run_long(set, move |answer| reply_empty(reply, answer));

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fuser::{
-    FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyEmpty, ReplyEntry, ReplyLock, ReplyStatfs, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, LockOwner, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyLock, ReplyStatfs, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 use rustix::io::Errno;
 use world::Wall;
@@ -152,14 +152,20 @@ pub(crate) fn xattr_mode_in(flags: i32) -> Option<XattrMode> {
     }
 }
 
-/// The kernel's word for a lock's kind; `None` if it has no such word.
-pub(crate) fn lock_kind_in(kind: i32) -> Option<LockKind> {
-    match kind {
-        0 => Some(LockKind::Read),
-        1 => Some(LockKind::Write),
-        2 => Some(LockKind::Unlock),
-        _ => None,
-    }
+/// A lock as the kernel describes it; `None` if its kind is none that there is.
+pub(crate) fn lock_in(
+    owner: LockOwner,
+    process: u32,
+    (first, last): (u64, u64),
+    kind: i32,
+) -> Option<FileLock> {
+    let kind = match kind {
+        0 => LockKind::Read,
+        1 => LockKind::Write,
+        2 => LockKind::Unlock,
+        _ => return None,
+    };
+    Some(FileLock { owner: owner.0, process, first, last, kind })
 }
 
 /// What is in the way of `asked`, or that nothing is.

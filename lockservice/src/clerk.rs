@@ -293,16 +293,20 @@ impl Drop for Clerk {
 struct Asked<'a> {
     shared: &'a Arc<Shared>,
     ticket: Ticket,
+    take_back: fn(&mut State, Ticket) -> Vec<Effect>,
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        let effects = {
-            let mut state = self.shared.state.lock();
-            state.answers.remove(&self.ticket);
-            state.machine.cancel(self.ticket)
-        };
+        let effects = (self.take_back)(&mut self.shared.state.lock(), self.ticket);
         self.shared.run(effects);
+    }
+}
+
+impl State {
+    fn cancel(&mut self, ticket: Ticket) -> Vec<Effect> {
+        self.answers.remove(&ticket);
+        self.machine.cancel(ticket)
     }
 }
 
@@ -459,7 +463,7 @@ impl Shared {
                     }
                 }
                 Want::Asked(ticket) => {
-                    let asked = Asked { shared: self, ticket };
+                    let asked = Asked { shared: self, ticket, take_back: State::cancel };
                     let answer = self.answered(receiver, deadline).await;
                     drop(asked);
                     match answer {
@@ -548,7 +552,7 @@ impl Locks for Clerk {
             state.answers.insert(ticket, sender);
             ticket
         };
-        let asked = Asked { shared, ticket };
+        let asked = Asked { shared, ticket, take_back: State::cancel };
         shared.send.notify_one();
         let deadline = shared.world.clock.now() + shared.patience;
         let answer = shared.answered(receiver, deadline).await;

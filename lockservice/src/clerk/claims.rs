@@ -6,27 +6,17 @@ use std::{future::Future, pin::pin, sync::Arc};
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 
-use super::Shared;
+use super::{Asked, Effect, Shared, State};
 use crate::{
     advisory::{Claim, Claimed, Patience},
     error::Error,
     message::Ticket,
 };
 
-/// Gives up what nobody is there to hear of.
-struct Open<'a> {
-    shared: &'a Arc<Shared>,
-    ticket: Ticket,
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        let effects = {
-            let mut state = self.shared.state.lock();
-            state.claims.remove(&self.ticket);
-            state.machine.leave(self.ticket)
-        };
-        self.shared.run(effects);
+impl State {
+    fn leave(&mut self, ticket: Ticket) -> Vec<Effect> {
+        self.claims.remove(&ticket);
+        self.machine.leave(ticket)
     }
 }
 
@@ -50,7 +40,7 @@ impl Shared {
             (ticket, effects)
         };
         self.run(effects);
-        let _open = Open { shared: self, ticket };
+        let _asked = Asked { shared: self, ticket, take_back: State::leave };
         let closed = |_| Err(Error::Closed);
         if patience == Patience::Wait {
             match select(&mut receiver, pin!(back)).await {

@@ -111,8 +111,8 @@ pub(super) struct State {
     pub(super) followed: BTreeMap<WorkerNo, u64>,
     /// When the machine last heard of each worker.
     heard: BTreeMap<WorkerNo, Time>,
-    /// The progress of running attempts that it was told of.
-    progress: BTreeMap<(WorkerNo, Task, u32), u32>,
+    /// The progress of running attempts that it was told of, for each worker.
+    progress: BTreeMap<WorkerNo, BTreeMap<(Task, u32), u32>>,
     /// Reduces that wait for maps.
     pub(super) feeds: Feeds,
     /// What came while a standby held the loop up.
@@ -303,21 +303,19 @@ impl Job {
             self.state.heard.insert(worker, now);
             events.push((Event::Heard { worker }, None));
         }
-        let before = std::mem::take(&mut self.state.progress);
-        let (mine, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            before.into_iter().partition(|((of, _, _), _)| *of == worker);
-        self.state.progress = others;
+        let before = self.state.progress.remove(&worker).unwrap_or_default();
+        let told_now = self.state.progress.entry(worker).or_default();
         for one in &reply.attempts {
             let (task, attempt) = (attempt::task(one.reduce, one.number), one.attempt);
             let thousandths = attempt::thousandths(one);
-            let told = mine.get(&(worker, task, attempt)).copied();
+            let told = before.get(&(task, attempt)).copied();
             let is_news = told.is_none_or(|told| thousandths >= told + STEP);
             if is_news {
                 let progress = Event::Progress { worker, task, attempt, thousandths };
                 events.push((progress, None));
             }
             let told = if is_news { thousandths } else { told.unwrap_or_default() };
-            self.state.progress.insert((worker, task, attempt), told);
+            told_now.insert((task, attempt), told);
         }
     }
 

@@ -2,31 +2,24 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use mapreduce::{Cluster, JobSpec, Watch, run};
+use mapreduce::{JobSpec, Watch};
 
 use crate::{
-    harness::{self, Counts, Workers, check, until},
+    harness::{self, Workers, check, until},
     memory::{Memory, Through},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reduce_fetches_what_is_there_while_the_last_map_runs() {
     let files = Arc::new(Memory::new());
-    let mut expected = Counts::new();
-    for number in 0..4 {
-        let content = harness::text(number, 20_000);
-        harness::count(&mut expected, &content);
-        files.put(&format!("/in/{number}"), &content);
-    }
+    let expected = harness::few(&files, 4, 20_000);
     let mut workers = Workers::new();
     let stuck = Arc::new(Through { stop_after: 0, ..Through::new(&files) });
     workers.add(stuck.clone(), 64 << 20).await;
     workers.add(files.clone(), 64 << 20).await;
     let spec = JobSpec { together: false, backups: false, ..harness::spec("/out") };
-    let (watch, places) = (Watch::default(), workers.places());
-    let (peers, ballots) = (workers.peers.clone(), None);
-    let cluster = Cluster { files: files.clone(), peers, ballots };
-    let job = run(&workers.world, &cluster, &places, harness::submission(spec), &watch);
+    let watch = Watch::default();
+    let job = workers.run_watched(&files, spec, &watch);
     let released = async {
         let page = watch.page.subscribe();
         until(&workers.world, || {
@@ -49,22 +42,15 @@ async fn a_reduce_fetches_what_is_there_while_the_last_map_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_a_reduce_waits_a_map_has_the_only_slot() {
     let files = Arc::new(Memory::new());
-    let mut expected = Counts::new();
-    for number in 0..3 {
-        let content = harness::text(number, 20_000);
-        harness::count(&mut expected, &content);
-        files.put(&format!("/in/{number}"), &content);
-    }
+    let expected = harness::few(&files, 3, 20_000);
     let mut workers = Workers::new();
     workers.add(files.clone(), 64 << 20).await;
     let stuck = Arc::new(Through { stop_after: 0, ..Through::new(&files) });
     workers.add(stuck.clone(), 64 << 20).await;
     // The reads of the second worker fail in the end: its map runs on the first one, whose only slot no reduce may hold.
     let spec = JobSpec { together: false, backups: false, reduces: 1, ..harness::spec("/out") };
-    let (watch, places) = (Watch::default(), workers.places());
-    let (peers, ballots) = (workers.peers.clone(), None);
-    let cluster = Cluster { files: files.clone(), peers, ballots };
-    let job = run(&workers.world, &cluster, &places, harness::submission(spec), &watch);
+    let watch = Watch::default();
+    let job = workers.run_watched(&files, spec, &watch);
     let broken = async {
         let page = watch.page.subscribe();
         until(&workers.world, || {

@@ -40,6 +40,17 @@ pub(crate) fn count(counts: &mut Counts, bytes: &[u8]) {
     }
 }
 
+/// So many files of words, and the counts of these.
+pub(crate) fn few(files: &Memory, number: u64, bytes: usize) -> Counts {
+    let mut counts = Counts::new();
+    for number in 0..number {
+        let content = text(number, bytes);
+        count(&mut counts, &content);
+        files.put(&format!("/in/{number}"), &content);
+    }
+    counts
+}
+
 /// The input of most tests, and its counts.
 pub(crate) fn input(files: &Memory) -> Counts {
     let mut counts = Counts::new();
@@ -120,10 +131,19 @@ impl Workers {
         spec: JobSpec,
     ) -> Result<(Summary, Progress), Error> {
         let watch = Watch::default();
-        let cluster = Cluster { files: files.clone(), peers: self.peers.clone(), ballots: None };
-        let summary = run(&self.world, &cluster, &self.places(), submission(spec), &watch).await?;
+        let summary = self.run_watched(files, spec, &watch).await?;
         let last = *watch.progress.borrow();
         Ok((summary, last))
+    }
+
+    pub(crate) async fn run_watched(
+        &self,
+        files: &Arc<Memory>,
+        spec: JobSpec,
+        watch: &Watch,
+    ) -> Result<Summary, Error> {
+        let cluster = Cluster { files: files.clone(), peers: self.peers.clone(), ballots: None };
+        run(&self.world, &cluster, &self.places(), submission(spec), watch).await
     }
 
     pub(crate) fn places(&self) -> Vec<Place> {
