@@ -103,6 +103,30 @@ async fn a_write_that_was_given_up_by_its_caller_goes_on_and_a_flush_waits_for_i
 }
 
 #[tokio::test]
+async fn a_client_whose_question_for_a_newer_chart_was_lost_asks_again_when_a_server_knows_better()
+{
+    let fake = Fake::new().await;
+    for session in 1..=3 {
+        let disk = fake.open_muted(session, 1).await;
+        disk.write(Offset(0), page(1), Durability::Later).await.unwrap();
+        if session == 3 {
+            disk.write(Offset(PAGE), page(2), Durability::Later).await.unwrap();
+        }
+        fake.restart(&[1, 2, 3]).await;
+        let soon = async {
+            match session {
+                1 => disk.write(Offset(0), page(3), Durability::Later).await.map(|()| 3),
+                2 => disk.read(Offset(0), PAGE).await.map(|page| page[0]),
+                _ => disk.flush().await.map(|()| 0),
+            }
+        };
+        // Its question would have been repeated after twenty seconds.
+        let done = fake.world.until(fake.world.clock.now() + LONG / 2, soon).await;
+        assert!(done.is_ok_and(|done| done.is_ok()), "session {session}");
+    }
+}
+
+#[tokio::test]
 async fn silence_ends_in_an_error_that_names_the_server_and_the_write_still_lands() {
     let fake = Fake::new().await;
     let disk = fake.open(1, SHORT).await;

@@ -136,6 +136,11 @@ impl Inner {
             let trouble = match self.world.until(limit, call).await {
                 Ok(Ok(Reply::Done { .. })) => return Vec::new(),
                 Ok(Ok(Reply::Refused(Refusal::Waiting(other) | Refusal::Stopped(other)))) => other,
+                Ok(Ok(Reply::Refused(Refusal::Stale(newer)))) => {
+                    // One of them, which it does not say. Asking the map once too often does no harm.
+                    share.groups.iter().for_each(|(group, _)| self.heard(*group, newer));
+                    server
+                }
                 _ => server,
             };
             for (group, _) in &share.groups {

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, join_all, select};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use world::{Address, Task, Time, World};
 
 use self::{
@@ -36,7 +36,7 @@ use crate::{
     link::Chain,
     map::{Chart, MAIN, MapClient, MapError, ServerState},
     message::{Dial, Service, Writer},
-    place::{Group, ServerId, Volume},
+    place::{ChainVersion, Group, ServerId, Volume},
 };
 
 /// The longest that a client waits for news of the volume map in one question.
@@ -95,6 +95,8 @@ struct Inner {
     config: ClientConfig,
     writer: Writer,
     chart: watch::Sender<Arc<Chart>>,
+    /// A server told of a newer chain than the chart has: the map is asked again at once, since its news may be lost.
+    outdated: Arc<Notify>,
     lanes: Vec<Lane>,
     services: Mutex<BTreeMap<ServerId, Line>>,
     /// Servers that left a read without an answer, until when they are asked last.
@@ -146,6 +148,7 @@ impl Client {
             lanes: (0..chart.bits.groups()).map(|group| Lane::new(Group(group))).collect(),
             config,
             chart: watch::Sender::new(chart),
+            outdated: Arc::default(),
             services: Mutex::default(),
             shunned: Mutex::default(),
             kept: AtomicU64::new(0),
@@ -176,8 +179,18 @@ async fn watch_chart(client: Weak<Inner>) {
     while let Some(inner) = client.upgrade() {
         let (world, map) = (inner.world.clone(), inner.map.clone());
         let known = inner.chart.borrow().version;
+        let outdated = Arc::clone(&inner.outdated);
         drop(inner);
-        match map.chart(known, world.clock.now() + POLL).await {
+        let began = world.clock.now();
+        let told = async {
+            outdated.notified().await;
+            // However many servers tell of it, the map is asked now and then.
+            world.clock.sleep_until(began + LONG_PAUSE).await;
+        };
+        let ask = map.chart(known, began + POLL);
+        futures_util::pin_mut!(told, ask);
+        let Either::Left((news, _)) = select(ask, told).await else { continue };
+        match news {
             Ok(Some(chart)) => {
                 let Some(inner) = client.upgrade() else { return };
                 // The number of groups is fixed; a chart with another one is none of this cluster.
@@ -240,6 +253,13 @@ impl Inner {
 
     fn chain(&self, group: Group) -> Option<Chain> {
         self.chart.borrow().chain(group).cloned()
+    }
+
+    /// A server says that this chain has this version.
+    fn heard(&self, group: Group, version: ChainVersion) {
+        if self.chart.borrow().chain(group).is_some_and(|chain| chain.version < version) {
+            self.outdated.notify_one();
+        }
     }
 
     fn group_of(&self, at: u64) -> Group {

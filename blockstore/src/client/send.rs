@@ -164,10 +164,12 @@ impl Inner {
         let moved = charts
             .wait_for(|chart| chart.chain(group).is_some_and(|chain| chain.version > version));
         futures_util::pin_mut!(moved);
-        match select(call, moved).await {
-            Either::Left((reply, _)) => Some(reply),
-            Either::Right(_) => None,
+        let Either::Left((reply, _)) = select(call, moved).await else { return None };
+        if let Ok(Reply::Refused(Refusal::Stale(newer)) | Reply::Data { chain: newer, .. }) = &reply
+        {
+            self.heard(group, *newer);
         }
+        Some(reply)
     }
 
     fn read_answer(&self, head: ServerId, reply: Option<Result<Reply, Unanswered>>) -> Outcome {

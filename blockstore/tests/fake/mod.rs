@@ -11,13 +11,13 @@ use async_trait::async_trait;
 use blockstore::{
     BLOCK, CHUNK, Fence, Offset, PAGE, Space, VirtualDisk,
     client::{Client, ClientConfig},
-    link::{Heartbeat, Past, Registration},
-    map::{MapClient, MapConfig, MapServer, MapService},
+    link::{Granted, Heartbeat, Known, News, Past, Registration},
+    map::{self, Chart, MapClient, MapConfig, MapError, MapServer, MapService, ServerInfo},
     memory::{MemoryDisk, MemorySession},
     message::{
         Change, Dial, Freshness, Refusal, Reply, Request, Service, Ticket, Unanswered, page_sums,
     },
-    place::{ChainVersion, Group, GroupBits, Sequence, ServerId},
+    place::{ChainVersion, Group, GroupBits, Incarnation, Sequence, ServerId},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -194,8 +194,76 @@ impl Fake {
     }
 
     pub(crate) async fn open_with(self: &Arc<Self>, config: ClientConfig) -> Arc<Client> {
+        self.open_at(self.map_client(), config).await
+    }
+
+    /// A client whose first `lost` questions for a newer chart get lost.
+    pub(crate) async fn open_muted(self: &Arc<Self>, session: u64, lost: u32) -> Arc<Client> {
+        let map = Muted { map: Arc::clone(&self.map), lost: Mutex::new(lost) };
+        let map = MapClient::new(&self.world, vec![(1, Arc::new(map) as Arc<dyn MapService>)]);
+        self.open_at(map, ClientConfig::new(Fence(session))).await
+    }
+
+    async fn open_at(self: &Arc<Self>, map: MapClient, config: ClientConfig) -> Arc<Client> {
         let dial = Arc::clone(self) as Arc<dyn Dial>;
-        Client::open(&self.world, self.map_client(), dial, config).await.unwrap()
+        Client::open(&self.world, map, dial, config).await.unwrap()
+    }
+}
+
+/// The volume map over a line that loses questions for a newer chart: whoever asks waits for ever.
+pub(crate) struct Muted {
+    pub(crate) map: Arc<MapServer>,
+    /// How many are lost.
+    pub(crate) lost: Mutex<u32>,
+}
+
+#[async_trait]
+impl MapService for Muted {
+    async fn chart(&self, newer_than: u64, deadline: Time) -> Result<Option<Chart>, MapError> {
+        if newer_than > 0 && take(&mut self.lost.lock()) {
+            std::future::pending::<()>().await;
+        }
+        self.map.chart(newer_than, deadline).await
+    }
+
+    async fn register(&self, one: Registration, deadline: Time) -> Result<Incarnation, MapError> {
+        self.map.register(one, deadline).await
+    }
+
+    async fn heartbeat(&self, beat: Heartbeat, deadline: Time) -> Result<Granted, MapError> {
+        self.map.heartbeat(beat, deadline).await
+    }
+
+    async fn news(
+        &self,
+        server: ServerId,
+        incarnation: Incarnation,
+        known: Known,
+        deadline: Time,
+    ) -> Result<Option<News>, MapError> {
+        self.map.news(server, incarnation, known, deadline).await
+    }
+
+    async fn confirm(
+        &self,
+        server: ServerId,
+        incarnation: Incarnation,
+        fences: u64,
+        deadline: Time,
+    ) -> Result<(), MapError> {
+        self.map.confirm(server, incarnation, fences, deadline).await
+    }
+
+    async fn fence(&self, session: Fence, deadline: Time) -> Result<(), MapError> {
+        self.map.fence(session, deadline).await
+    }
+
+    async fn change(&self, change: map::Change, deadline: Time) -> Result<(), MapError> {
+        self.map.change(change, deadline).await
+    }
+
+    async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError> {
+        self.map.servers(deadline).await
     }
 }
 
