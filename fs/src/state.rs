@@ -24,6 +24,7 @@ use crate::{
         inode::{FileType, Inode},
         record::Lsn,
         text::TextPage,
+        version::Version,
     },
 };
 
@@ -31,6 +32,8 @@ use crate::{
 pub(crate) const INODE_COST: u64 = 1024;
 /// What a metadata page costs in memory, about.
 pub(crate) const PAGE_COST: u64 = 4096 + 256;
+/// What a changed metadata page takes in the log, at most.
+pub(crate) const PAGE_CHANGE: u64 = 4096 + 64;
 
 /// An inode in memory.
 pub(crate) struct Slot {
@@ -88,6 +91,11 @@ impl Content {
             Self::Map(map) => map.bytes(),
             Self::Text(page) => page.bytes(),
         }
+    }
+
+    /// Whether this is a bitmap that was never in the log and has no bit set.
+    pub(crate) fn is_blank(&self) -> bool {
+        matches!(self, Self::Map(map) if map.version() == Version::ZERO && map.count() == 0)
     }
 }
 
@@ -176,6 +184,11 @@ pub(crate) struct State {
     /// Locks of the bitmaps that are about to be changed by what is being freed: it was begun under them and will be
     /// ended under them, so a revocation of one waits.
     pub freeing: BTreeSet<Name>,
+    /// Files that were renamed while something of them was not written back: the next record waits for it, so
+    /// that no crash shows the new name with nothing behind it.
+    pub renamed: BTreeSet<InodeNo>,
+    /// The log waits for those: renaming another such file waits for its write-back, or the log never had its turn.
+    pub catching_up: bool,
     /// Inodes without a name that nobody here has open.
     pub orphans: BTreeSet<InodeNo>,
     /// Those that another mount has open, and when to look again.
@@ -232,6 +245,8 @@ impl State {
             segments: Segments::default(),
             jobs: 0,
             freeing: BTreeSet::new(),
+            renamed: BTreeSet::new(),
+            catching_up: false,
             orphans: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
             trims: BTreeSet::new(),
@@ -327,7 +342,7 @@ impl State {
             page.changed = true;
             page.base = base;
             self.changed_pages.push(at);
-            self.changed_bytes += 4160;
+            self.changed_bytes += PAGE_CHANGE;
         }
     }
 

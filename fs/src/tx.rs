@@ -90,6 +90,8 @@ pub(crate) enum After {
     Freed(InodeNo),
     /// Runs past the end of this file can be given back.
     Trim(InodeNo),
+    /// A file got a name before it was written back.
+    Renamed(InodeNo),
     /// The kernel got a reference.
     Referenced(InodeNo),
     /// An open handle more.
@@ -401,6 +403,9 @@ impl<'a> Tx<'a> {
             }
             After::Trim(ino) => {
                 state.trims.insert(ino);
+            }
+            After::Renamed(ino) => {
+                state.renamed.insert(ino);
             }
             After::Referenced(ino) => *state.lookups.entry(ino).or_default() += 1,
             After::Opened(ino) => *state.opens.entry(ino).or_default() += 1,

@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     fs::Fs,
     layout::inode::FileType,
-    tx::{Need, Stop, Tx},
+    tx::{After, Need, Stop, Tx},
 };
 
 type Found = (InodeNo, FileType);
@@ -37,7 +37,7 @@ impl Fs {
         check_name(new_name)?;
         let from = Place { dir: parent, name };
         let to = Place { dir: new_parent, name: new_name };
-        let mut cleaned = false;
+        let mut cleaned = Vec::new();
         self.run(|tx| {
             tx.changing()?;
             let (low, high) = (parent.min(new_parent), parent.max(new_parent));
@@ -57,23 +57,16 @@ impl Fs {
             if source.1 == FileType::Directory {
                 tx.not_within(source.0, new_parent)?;
             }
+            tx.written_first(source.0, &mut cleaned)?;
             match (mode, target) {
                 (RenameMode::Exchange, Some(target)) => {
                     if target.1 == FileType::Directory {
                         tx.not_within(target.0, parent)?;
                     }
+                    tx.written_first(target.0, &mut cleaned)?;
                     tx.exchange(from, source, to, target)
                 }
-                (_, target) => {
-                    let dirty =
-                        tx.state.inodes.get(&source.0).is_some_and(|slot| slot.needs_write_back());
-                    if target.is_some() && dirty && !cleaned {
-                        // A crash must never show the new name empty: its data goes first.
-                        cleaned = true;
-                        return Err(Need::Clean(source.0).into());
-                    }
-                    tx.replace(from, source, to, target)
-                }
+                (_, target) => tx.replace(from, source, to, target),
             }
         })
         .await
@@ -81,6 +74,22 @@ impl Fs {
 }
 
 impl Tx<'_> {
+    /// A crash must never show `moved` empty under its new name, so its data goes to the disk before the
+    /// record that names it. The log sees to that, and the caller need not wait, unless the log waits already.
+    fn written_first(&mut self, moved: InodeNo, cleaned: &mut Vec<InodeNo>) -> Result<(), Stop> {
+        let Some(slot) = self.state.inodes.get(&moved) else { return Ok(()) };
+        // Once is enough: what was in the file at the call is on the disk then.
+        if !slot.needs_write_back() || cleaned.contains(&moved) {
+            return Ok(());
+        }
+        if slot.writing || self.state.catching_up {
+            cleaned.push(moved);
+            return Err(Need::Clean(moved).into());
+        }
+        self.after.push(After::Renamed(moved));
+        Ok(())
+    }
+
     /// `dir` is not `moved` and not below it.
     fn not_within(&mut self, moved: InodeNo, dir: InodeNo) -> Result<(), Stop> {
         let mut at = dir;

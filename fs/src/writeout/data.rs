@@ -1,7 +1,10 @@
 //! Data of files: dirty pages to their runs, many files in one job, neighbours in one write; then a
 //! flush; and only then runs and sizes become part of what the log may say.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use blockstore::{Durability, Offset, PAGE};
 use bytes::Bytes;
@@ -46,8 +49,8 @@ struct Plan {
     discards: Vec<(Offset, u64)>,
     /// Pages that the file gets behind its old end.
     new_pages: u64,
-    /// A bitmap that the log must know before its runs are written to.
-    announce: bool,
+    /// Bitmaps that the log must know before their runs are written to.
+    unknown: Vec<Offset>,
 }
 
 impl Fs {
@@ -163,8 +166,11 @@ impl Fs {
     }
 
     async fn write_plans(&self, plans: &[Plan]) -> Result<(), Error> {
-        if plans.iter().any(|plan| plan.announce) {
-            self.push().await?;
+        let unknown: BTreeSet<Offset> =
+            plans.iter().flat_map(|plan| plan.unknown.iter().copied()).collect();
+        if !unknown.is_empty() {
+            let unknown: Vec<Offset> = unknown.into_iter().collect();
+            self.announce(&unknown).await?;
         }
         let discards: Vec<(Offset, u64)> =
             plans.iter().flat_map(|plan| plan.discards.iter().copied()).collect();
@@ -253,13 +259,16 @@ impl Tx<'_> {
             };
             pages.push((page, Offset(run.address().0 + place.at), bytes, number));
         }
-        let mut announce = false;
+        let mut unknown = Vec::new();
         for (_, run) in &runs {
-            announce |= self.map(run.map(), run.segment().space_lock())?.version() == Version::ZERO;
+            let version = self.map(run.map(), run.segment().space_lock())?.version();
+            if version == Version::ZERO || self.fs.is_being_logged(self.state, run.map()) {
+                unknown.push(run.map());
+            }
         }
         let old_pages = self.state.inodes.get(&ino).map_or(0, |s| s.inode.size.div_ceil(PAGE));
         let new_pages = pages.iter().filter(|(page, ..)| *page >= old_pages).count() as u64;
-        Ok(Some(Plan { ino, size, first_class: first, runs, pages, discards, new_pages, announce }))
+        Ok(Some(Plan { ino, size, first_class: first, runs, pages, discards, new_pages, unknown }))
     }
 
     /// The data of `plan` is on stable storage: the inode and the bitmaps may say so.

@@ -5,17 +5,19 @@ use blockstore::{Durability, Offset};
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
 use lockservice::Mode;
+use tokio::sync::MutexGuard;
 
 use crate::{
     bug::{self, Bug},
     error::Error,
     fs::Fs,
     layout::{
+        geometry::InodeNo,
         record::{Change, Lsn, MAX_RECORD, Record},
         version::Version,
     },
     log::{Log, Purpose, Refused, passes},
-    state::{Content, Home, State},
+    state::{Content, Home, PAGE_CHANGE, State},
 };
 
 /// The largest write.
@@ -33,34 +35,18 @@ enum Turn {
     NoRoom,
     /// The lease has no margin at the moment: it is renewed, or the mount fails.
     NotNow,
+    /// A file was renamed that is not written back.
+    Behind,
 }
 
 impl Fs {
     /// Pushes what was changed up to now.
     pub(super) async fn push_once(&self) -> Result<(), Error> {
         let Some(log) = self.log() else { return Ok(()) };
-        // A record that goes on while this one is pushed must not be written in place before.
-        let mut turn = self.log_turn.lock().await;
-        let (serial, lsn) = loop {
-            match self.append_changes(&log)? {
-                Turn::Nothing => {
-                    self.signals.settled.notify_waiters();
-                    return Ok(());
-                }
-                Turn::Appended(serial, lsn) => break (serial, lsn),
-                Turn::NoRoom => {
-                    drop(turn);
-                    self.home_once().await?;
-                }
-                Turn::NotNow => {
-                    drop(turn);
-                    self.world.clock.sleep(super::REST).await;
-                    if let Some(error) = &self.state.lock().dead {
-                        return Err(error.clone());
-                    }
-                }
-            }
-            turn = self.log_turn.lock().await;
+        let (turn, appended) = self.in_turn(|fs| fs.append_changes(&log)).await?;
+        let Some((serial, lsn)) = appended else {
+            self.signals.settled.notify_waiters();
+            return Ok(());
         };
         self.push_log(&log, lsn).await?;
         {
@@ -75,9 +61,102 @@ impl Fs {
         Ok(())
     }
 
+    /// Appends with `append` when the log has its turn and room. What was appended must be pushed before the turn
+    /// goes: nothing of it may be written in place before.
+    async fn in_turn(
+        &self,
+        append: impl Fn(&Self) -> Result<Turn, Error> + Send,
+    ) -> Result<(MutexGuard<'_, ()>, Option<(u64, Lsn)>), Error> {
+        loop {
+            let turn = self.log_turn.lock().await;
+            match append(self)? {
+                Turn::Nothing => return Ok((turn, None)),
+                Turn::Appended(serial, lsn) => return Ok((turn, Some((serial, lsn)))),
+                Turn::NoRoom => {
+                    drop(turn);
+                    self.home_once().await?;
+                }
+                Turn::Behind => {
+                    drop(turn);
+                    self.catch_up().await?;
+                }
+                Turn::NotNow => {
+                    drop(turn);
+                    self.world.clock.sleep(super::REST).await;
+                    if let Some(error) = &self.state.lock().dead {
+                        return Err(error.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes back what was renamed before it was written. Until the log had its turn, no other such file is
+    /// renamed. One whose write-back fails keeps its error for its owner and holds up nobody else.
+    async fn catch_up(&self) -> Result<(), Error> {
+        let renamed: Vec<InodeNo> = {
+            let mut state = self.state.lock();
+            state.catching_up = true;
+            state.renamed.iter().copied().collect()
+        };
+        self.write_back(renamed.clone()).await?;
+        let mut state = self.state.lock();
+        for ino in &renamed {
+            state.renamed.remove(ino);
+        }
+        Ok(())
+    }
+
+    /// Tells the log of bitmaps that it has never seen, before anything is written to runs of theirs: whoever
+    /// cleans up after this mount looks for what is out of use there. They go alone, since the record with all other
+    /// changes may have to wait for the very write-back that asks; and they may, since they are still empty.
+    pub(super) async fn announce(&self, maps: &[Offset]) -> Result<(), Error> {
+        let Some(log) = self.log() else { return Ok(()) };
+        let (turn, appended) = self.in_turn(|fs| fs.append_maps(&log, maps)).await?;
+        // Else the record is another's, who pushed it in its turn or failed to.
+        let lsn = appended.map_or_else(|| log.end(), |(_, lsn)| lsn);
+        self.push_log(&log, lsn).await?;
+        drop(turn);
+        Ok(())
+    }
+
+    /// Whether the record of the block at `at` is not on stable storage yet.
+    pub(super) fn is_being_logged(&self, state: &State, at: Offset) -> bool {
+        let Some(log) = self.log() else { return false };
+        state.home.get(&at).is_some_and(|home| home.lsn >= log.pushed())
+    }
+
+    /// Appends those of `maps` that the log has not seen.
+    fn append_maps(&self, log: &Log, maps: &[Offset]) -> Result<Turn, Error> {
+        let mut state = self.state.lock();
+        let fresh = |state: &State, at: &Offset| {
+            let page = state.pages.get(at).filter(|page| page.changed);
+            page.is_some_and(|page| page.content.is_blank())
+        };
+        let maps: Vec<Offset> = maps.iter().copied().filter(|at| fresh(&state, at)).collect();
+        if maps.is_empty() {
+            return Ok(Turn::Nothing);
+        }
+        if log.room(Purpose::Operation) < MAX_RECORD as u64 {
+            return Ok(Turn::NoRoom);
+        }
+        if !self.may_log(&state) {
+            return Ok(Turn::NotNow);
+        }
+        state.changed_pages.retain(|at| !maps.contains(at));
+        state.changed_bytes -= PAGE_CHANGE * maps.len() as u64;
+        let record = self.record_of(&mut state, Vec::new(), maps, log.end());
+        let serial = state.pushed;
+        append(log, &record).map(|lsn| Turn::Appended(serial, lsn))
+    }
+
     /// Appends all changes up to now to the log.
     fn append_changes(&self, log: &Log) -> Result<Turn, Error> {
         let mut state = self.state.lock();
+        if !state.renamed.is_empty() {
+            return Ok(Turn::Behind);
+        }
+        state.catching_up = false;
         if state.changed_bytes == 0 {
             state.pushed = state.serial;
             return Ok(Turn::Nothing);
@@ -88,13 +167,11 @@ impl Fs {
         if !self.may_log(&state) {
             return Ok(Turn::NotNow);
         }
-        let begin = log.end();
-        let record = self.take_changes(&mut state, begin);
-        let lsn = match log.append(&record, Purpose::WriteOut) {
-            Ok(lsn) => lsn,
-            Err(Refused::Full) => return Err(Error::Damaged("the log has no room".into())),
-            Err(Refused::Failed(error)) => return Err(error),
-        };
+        let inodes = std::mem::take(&mut state.changed_inodes);
+        let pages = std::mem::take(&mut state.changed_pages);
+        state.changed_bytes = 0;
+        let record = self.record_of(&mut state, inodes, pages, log.end());
+        let lsn = append(log, &record)?;
         state.counters.pushes += 1;
         Ok(Turn::Appended(state.serial, lsn))
     }
@@ -134,12 +211,18 @@ impl Fs {
         }
     }
 
-    /// All changes since the last push, as one record that begins at `lsn`; from now on they are
-    /// on their way home.
-    fn take_changes(&self, state: &mut State, lsn: Lsn) -> Record {
+    /// What was changed of `inodes` and `pages`, as one record that begins at `lsn`; from now on they are on their
+    /// way home.
+    fn record_of(
+        &self,
+        state: &mut State,
+        inodes: Vec<InodeNo>,
+        pages: Vec<Offset>,
+        lsn: Lsn,
+    ) -> Record {
         let newest = self.locks.newest().0;
         let mut changes = Vec::new();
-        for ino in std::mem::take(&mut state.changed_inodes) {
+        for ino in inodes {
             let Some(slot) = state.inodes.get_mut(&ino) else { continue };
             if !std::mem::take(&mut slot.changed) {
                 continue;
@@ -156,7 +239,7 @@ impl Fs {
             let image = Bytes::copy_from_slice(&image);
             state.home.insert(at, Home { lsn, lock, image });
         }
-        for at in std::mem::take(&mut state.changed_pages) {
+        for at in pages {
             let Some(page) = state.pages.get_mut(&at) else { continue };
             if !std::mem::take(&mut page.changed) {
                 continue;
@@ -180,7 +263,6 @@ impl Fs {
             let image = Bytes::copy_from_slice(bytes);
             state.home.insert(at, Home { lsn, lock: page.lock, image });
         }
-        state.changed_bytes = 0;
         Record { changes }
     }
 
@@ -220,6 +302,13 @@ impl Fs {
             Err(error) => Err(error),
         }
     }
+}
+
+fn append(log: &Log, record: &Record) -> Result<Lsn, Error> {
+    log.append(record, Purpose::WriteOut).map_err(|refused| match refused {
+        Refused::Full => Error::Damaged("the log has no room".into()),
+        Refused::Failed(error) => error,
+    })
 }
 
 /// Neighbours together, in pieces of at most [`PIECE`].

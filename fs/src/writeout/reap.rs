@@ -131,7 +131,9 @@ impl Tx<'_> {
         let first = inode.first_class;
         let runs: Vec<(usize, Run)> =
             inode.runs().chain(inode.xattrs.map(|run| (usize::MAX, run))).collect();
-        let idle = self.state.inodes.get(&ino).is_some_and(|slot| !slot.writing);
+        // The log may wait for the data of a renamed file, and whoever frees waits for the log.
+        let idle = self.state.inodes.get(&ino).is_some_and(|slot| !slot.writing)
+            && !self.state.renamed.contains(&ino);
         if !idle {
             return Ok(None);
         }

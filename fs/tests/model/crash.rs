@@ -33,6 +33,8 @@ pub(crate) struct History {
     floor: usize,
     /// The content of a node is at least as new as this state.
     synced: BTreeMap<Id, usize>,
+    /// And as this one if the tree is: the dead renamed the node here.
+    renamed: Vec<(usize, Id)>,
 }
 
 /// What is compared of a node: all but content, size and times; and the first of its paths.
@@ -49,7 +51,8 @@ struct Found {
 impl History {
     pub(crate) fn begin(model: &Model, dead: usize) -> Self {
         let states = vec![model.clone()];
-        Self { states, steps: Vec::new(), dead, floor: 0, synced: BTreeMap::new() }
+        let (steps, synced, renamed) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { states, steps, dead, floor: 0, synced, renamed }
     }
 
     /// An operation was done, or failed for the disk's sake, and led from `before` to `model`.
@@ -72,6 +75,14 @@ impl History {
             Plan::Sync if done && mine => {
                 self.floor = now;
                 self.synced.extend(model.nodes.keys().map(|id| (*id, now)));
+            }
+            Plan::Rename(from, to, _) if done && mine => {
+                // What is behind a name that had something else before.
+                for (directory, name) in [from, to] {
+                    let [was, is] =
+                        [before, model].map(|m| m.lookup(*directory, name).ok().flatten());
+                    self.renamed.extend(is.filter(|id| was != Some(*id)).map(|id| (now, id)));
+                }
             }
             _ => {}
         }
@@ -97,7 +108,7 @@ impl History {
                 continue;
             }
             // Two moments may have the same tree, and another file in one place of it.
-            match self.judge_contents(&model, &contents) {
+            match self.judge_contents(k, &model, &contents) {
                 Ok(()) => {
                     right = Some(model);
                     break;
@@ -158,20 +169,23 @@ impl History {
 
     fn judge_contents(
         &self,
+        k: usize,
         model: &Model,
         contents: &BTreeMap<Vec<u8>, Arc<Vec<u8>>>,
     ) -> Result<(), String> {
         for (path, id) in model.tree() {
             if let Some(content) = contents.get(&path) {
-                self.judge_content(id, content)
+                self.judge_content(k, id, content)
                     .map_err(|error| format!("{}: {error}", String::from_utf8_lossy(&path)))?;
             }
         }
         Ok(())
     }
 
-    fn judge_content(&self, id: Id, content: &[u8]) -> Result<(), String> {
-        let from = self.synced.get(&id).copied().unwrap_or(0);
+    fn judge_content(&self, k: usize, id: Id, content: &[u8]) -> Result<(), String> {
+        let renamed = self.renamed.iter().filter(|(at, moved)| *moved == id && *at <= k);
+        let synced = self.synced.get(&id).copied().unwrap_or(0);
+        let from = renamed.map(|(at, _)| *at).max().unwrap_or(0).max(synced);
         let mut versions: Vec<&Arc<Vec<u8>>> = Vec::new();
         for node in self.states[from..].iter().filter_map(|state| state.nodes.get(&id)) {
             if versions.last().is_none_or(|last| !Arc::ptr_eq(last, &node.content)) {
