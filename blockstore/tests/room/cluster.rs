@@ -3,10 +3,9 @@
 //! client works.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-mod suite;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use crate::suite;
 use blockstore::{
     BLOCK, CHUNK, Durability, Error, Fence, Offset, PAGE, VirtualDisk,
     bulk::Lines,

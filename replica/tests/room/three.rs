@@ -1,9 +1,7 @@
 //! Three hosts: replication, loss of the leader, catching up, over both transports.
 #![expect(clippy::unwrap_used, reason = "tests drive the real machine")]
 
-mod common;
-
-use common::{Cluster, number};
+use crate::common::{Cluster, number};
 use replica::Error;
 use wire::NodeId;
 

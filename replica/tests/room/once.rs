@@ -1,8 +1,6 @@
 //! A call takes effect once, whatever happens between its tries.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
-mod common;
-
 use std::{
     collections::BTreeSet,
     sync::{
@@ -11,9 +9,9 @@ use std::{
     },
 };
 
+use crate::common::{Cluster, number};
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::{Cluster, number};
 use replica::{CallNumber, Caller, Client, ClientId, Door, Error, Host};
 use wire::NodeId;
 use world::Time;
@@ -121,7 +119,7 @@ async fn a_follower_that_was_sent_a_checkpoint_knows_the_replies_too() {
 
 /// A way to a host that loses every third answer, after the command has happened.
 struct Lossy {
-    host: Host<common::Sum>,
+    host: Host<crate::common::Sum>,
     count: AtomicU64,
 }
 

@@ -2,16 +2,14 @@
 //! open files without a name, what becomes of errors and of a full disk.
 #![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
-mod common;
-
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use crate::common::{Kernel, ME, ROOT, Volume, close, errno, two};
 use blockstore::{Fence, memory::MemoryDisk};
 use bytes::Bytes;
-use common::{Kernel, ME, ROOT, Volume, close, errno, two};
 use fs::{Allocate, Caller, Node, SetAttributes, XattrMode};
 use lockservice::Locks;
 use tokio::sync::Semaphore;

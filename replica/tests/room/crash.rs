@@ -2,9 +2,6 @@
 //! acknowledged is lost, none happens twice.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
-mod common;
-mod power;
-
 use std::{
     collections::BTreeMap,
     sync::{
@@ -14,11 +11,11 @@ use std::{
     time::Duration,
 };
 
+use crate::common::{CLUSTER, GROUP, Sum, number};
+use crate::power::PowerDisk;
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::{CLUSTER, GROUP, Sum, number};
 use parking_lot::Mutex;
-use power::PowerDisk;
 use replica::{Caller, Client, ClientId, Door, Error, GroupConfig, Host, LocalMesh};
 use wire::NodeId;
 use world::{Time, World};

@@ -1,10 +1,8 @@
 //! What survives: power loss of all servers, the death of a mount, a lost lease.
 #![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
-mod common;
-
+use crate::common::{ME, ROOT, Volume, errno};
 use bytes::Bytes;
-use common::{ME, ROOT, Volume, errno};
 use fs::{Node, RenameMode, SetAttributes};
 use lockservice::Locks;
 

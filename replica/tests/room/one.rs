@@ -1,12 +1,10 @@
 //! A host that is alone in its group: latency, restart, damage, stop.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
-mod common;
-mod faulty;
-
 use std::{fs, time::Duration};
 
-use common::{Cluster, number};
+use crate::common::{Cluster, number};
+use crate::faulty;
 use replica::{Error, Role};
 use wire::NodeId;
 

@@ -5,13 +5,11 @@
     reason = "tests drive the real machine, and an error fails them"
 )]
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{ME, Mount, ROOT, Volume, errno};
 use blockstore::{Durability, Fence, Offset, VirtualDisk, memory::MemoryDisk};
 use bytes::Bytes;
-use common::{ME, Mount, ROOT, Volume, errno};
 use fs::{Error, InodeNo};
 use tokio::sync::Semaphore;
 

@@ -2,10 +2,9 @@
 //! that contract lets it lose.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-mod suite;
-
 use std::sync::Arc;
 
+use crate::suite;
 use blockstore::{CHUNK, Durability, Error, Fence, Offset, PAGE, VirtualDisk, memory::MemoryDisk};
 use bytes::Bytes;
 

@@ -2,18 +2,18 @@
 //! it writes again, and what it says when nobody answers.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-mod fake;
-mod suite;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use crate::{
+    fake::{Fake, byte_of, page},
+    suite,
+};
 use blockstore::{
     BLOCK, CHUNK, Durability, Error, Fence, Offset, PAGE, SECTOR, VirtualDisk,
     client::{Client, ClientConfig},
     place::{Group, ServerId},
 };
 use bytes::Bytes;
-use fake::{Fake, byte_of, page};
 use futures_util::FutureExt;
 
 const LONG: Duration = Duration::from_secs(10);

@@ -2,12 +2,10 @@
 //! none.
 #![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
-mod common;
-
 use std::{sync::Arc, time::Duration};
 
+use crate::common::{Kernel, ME, ROOT, Volume, close, two};
 use bytes::Bytes;
-use common::{Kernel, ME, ROOT, Volume, close, two};
 use fs::{Config, Node, RenameMode, SetAttributes, XattrMode};
 use lockservice::Locks;
 

@@ -2,11 +2,9 @@
 //! holds the disk at that moment, so that the order is always the same.
 #![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
-mod common;
-
 use std::{sync::Arc, time::Duration};
 
-use common::{ROOT, Volume};
+use crate::common::{ROOT, Volume};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mount_that_closes_while_it_frees_a_file_of_another_does_not_wait_for_a_deadline() {

@@ -2,11 +2,9 @@
 //! whose disk cannot be trusted any more.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
-mod common;
-
 use std::fs;
 
-use common::{Cluster, number};
+use crate::common::{Cluster, number};
 use replica::{Change, Error, ReadMode, Status};
 use wire::NodeId;
 

@@ -1,12 +1,10 @@
 //! Many groups on one log: they share its syncs and do not mix.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
-mod common;
-mod faulty;
-
 use std::{path::Path, time::Duration};
 
-use common::{CLUSTER, Sum, number};
+use crate::common::{CLUSTER, Sum, number};
+use crate::faulty;
 use replica::{GroupConfig, GroupId, Host, LocalMesh, Runtime};
 use wire::NodeId;
 use world::World;

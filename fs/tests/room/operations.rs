@@ -1,9 +1,7 @@
 //! Each operation on one mount: what it does, and what it refuses.
 
-mod common;
-
+use crate::common::{ME, ROOT, Volume, errno};
 use bytes::Bytes;
-use common::{ME, ROOT, Volume, errno};
 use fs::{InodeNo, Kind, Node, RenameMode, SetAttributes, SetTime, path};
 use world::Wall;
 

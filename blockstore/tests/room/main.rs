@@ -1,0 +1,9 @@
+//! What `blockstore` promises, tested through its public interface, in one program: each that links the room takes
+//! longer to build than all of its tests to run. What a module shows is told in its own first lines.
+
+mod client;
+mod cluster;
+mod fake;
+mod map;
+mod memory;
+mod suite;

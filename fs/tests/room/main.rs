@@ -1,0 +1,12 @@
+//! What `fs` promises, tested through its public interface, in one program: each that links the room takes
+//! longer to build than all of its tests to run. What a module shows is told in its own first lines.
+
+mod coherence;
+mod common;
+mod durability;
+mod fsck;
+mod full;
+mod handover;
+mod operations;
+mod posix;
+mod recovery;

@@ -1,0 +1,12 @@
+//! What `replica` promises, tested through its public interface, in one program: each that links the room takes
+//! longer to build than all of its tests to run. What a module shows is told in its own first lines.
+
+mod common;
+mod crash;
+mod faulty;
+mod groups;
+mod members;
+mod once;
+mod one;
+mod power;
+mod three;

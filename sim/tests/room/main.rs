@@ -1,0 +1,8 @@
+//! What `sim` promises, tested through its public interface, in one program: each that links the room takes
+//! longer to build than all of its tests to run. What a module shows is told in its own first lines.
+
+mod blockstore;
+mod engine;
+mod lockservice;
+mod raft;
+mod whole_clusters;

@@ -1,0 +1,5 @@
+//! What `wire` promises, tested through its public interface, in one program: each that links the room takes
+//! longer to build than all of its tests to run. What a module shows is told in its own first lines.
+
+mod bulk;
+mod grpc;
