@@ -1,6 +1,5 @@
 //! The client of the virtual disk against servers in memory: what it sends, what it repeats, what
 //! it writes again, and what it says when nobody answers.
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,7 +1,6 @@
 //! The whole virtual disk in one process: three block servers on stores in memory, the volume map
 //! of one coordinator without a log, and the client. Restarts, power losses and fences while a
 //! client works.
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

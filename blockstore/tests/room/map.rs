@@ -1,6 +1,5 @@
 //! The volume map on three coordinators with logs on disk: a leader dies, the map and its fences
 //! do not.
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -1,6 +1,5 @@
 //! The memory disk keeps the contract of a virtual disk, and loses at a power loss exactly what
 //! that contract lets it lose.
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::sync::Arc;
 

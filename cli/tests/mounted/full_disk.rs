@@ -78,3 +78,41 @@ fn a_full_disk_is_told_and_the_mount_goes_on_reading_deleting_and_then_writing()
     assert!(fs::read(cluster.path("mnt/again")).unwrap() == vec![7; 4 * MIB]);
     cluster.stop();
 }
+
+#[test]
+fn the_free_space_of_a_mount_falls_by_what_is_written_and_rises_when_it_is_deleted() {
+    let cluster = Cluster::new();
+    let _small = Small::mount(cluster.path("data"), "2g");
+    cluster.start(&[]);
+    cluster.mount_again();
+    let free = |mount: &str| {
+        let told = rustix::fs::statvfs(cluster.path(mount)).unwrap();
+        assert!(told.f_bfree <= told.f_blocks && told.f_bavail <= told.f_bfree);
+        told.f_bavail * told.f_frsize
+    };
+    let path = cluster.path("mnt/f");
+    fs::write(&path, vec![5; MIB]).unwrap();
+    fs::File::open(&path).unwrap().sync_all().unwrap();
+    let before = free("mnt");
+    for number in 0..25 {
+        fill(&cluster.path(&format!("mnt/f{number}"))).unwrap();
+    }
+    let near = |wanted: u64, mount: &str| {
+        let told = free(mount);
+        let off = told.abs_diff(wanted);
+        if off < 20 * MIB as u64 {
+            Ok(())
+        } else {
+            Err(format!("{mount}: {told} free, not {wanted}"))
+        }
+    };
+    // Both mounts tell it, as soon as the servers have.
+    let less = before - 100 * MIB as u64;
+    eventually(Duration::from_secs(30), || near(less, "mnt").and_then(|()| near(less, "mnt2")));
+    for number in 0..25 {
+        fs::remove_file(cluster.path(&format!("mnt/f{number}"))).unwrap();
+    }
+    eventually(Duration::from_secs(60), || near(before, "mnt").and_then(|()| near(before, "mnt2")));
+    cluster.run(&["umount", &cluster.text("mnt2")]);
+    cluster.stop();
+}

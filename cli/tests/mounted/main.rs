@@ -9,6 +9,7 @@
 mod advisory;
 mod bad_input;
 mod cluster;
+mod flags;
 mod full_disk;
 mod harness;
 mod locks;

@@ -1,6 +1,5 @@
 //! Two mounts of one volume: each sees what the other completed, and what needs no message sends
 //! none.
-#![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
 use std::{sync::Arc, time::Duration};
 

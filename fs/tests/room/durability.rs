@@ -1,5 +1,4 @@
 //! What survives: power loss of all servers, the death of a mount, a lost lease.
-#![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
 use crate::common::{ME, ROOT, Volume, errno};
 use bytes::Bytes;

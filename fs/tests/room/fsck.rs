@@ -1,7 +1,5 @@
 //! The read-only check: a healthy volume is clean, and every kind of damage is found and named.
 
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
-
 use std::sync::Arc;
 
 use blockstore::{Durability, Fence, Offset, PAGE, VirtualDisk, memory::MemoryDisk};

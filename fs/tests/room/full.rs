@@ -1,9 +1,4 @@
 //! Full disks: told at write, survived, and over as soon as something is deleted.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "tests drive the real machine, and an error fails them"
-)]
 
 use std::time::Duration;
 

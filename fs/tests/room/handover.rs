@@ -1,6 +1,5 @@
 //! Hand-overs at an awkward moment: a lock goes while something under it is half done. Each test
 //! holds the disk at that moment, so that the order is always the same.
-#![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,5 @@
 //! What POSIX and Linux promise beyond names and bytes: extended attributes, access lists, holes,
 //! open files without a name, what becomes of errors and of a full disk.
-#![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
 use std::{
     sync::{Arc, atomic::Ordering},

@@ -1,8 +1,6 @@
 //! Replay of a dead session's log on a disk in memory: what is applied, what is not, and that it
 //! can be cut off anywhere. The records are made by hand; no mount is involved.
 
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
-
 use blockstore::{Durability, Fence, Offset, PAGE, VirtualDisk, memory::MemoryDisk};
 use bytes::Bytes;
 use fs::{

@@ -1,6 +1,5 @@
 //! Power goes, again and again, and takes with it what was not synced: no command that was
 //! acknowledged is lost, none happens twice.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
 use std::{
     collections::BTreeMap,

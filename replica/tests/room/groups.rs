@@ -1,5 +1,4 @@
 //! Many groups on one log: they share its syncs and do not mix.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
 use std::{path::Path, time::Duration};
 

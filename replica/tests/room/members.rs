@@ -1,6 +1,5 @@
 //! Groups that change: nodes added and removed, leadership handed on, reads at followers, and nodes
 //! whose disk cannot be trusted any more.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
 use std::fs;
 

@@ -1,5 +1,4 @@
 //! A call takes effect once, whatever happens between its tries.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,4 @@
 //! A host that is alone in its group: latency, restart, damage, stop.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
 use std::{fs, time::Duration};
 

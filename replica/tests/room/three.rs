@@ -1,5 +1,4 @@
 //! Three hosts: replication, loss of the leader, catching up, over both transports.
-#![expect(clippy::unwrap_used, reason = "tests drive the real machine")]
 
 use crate::common::{Cluster, number};
 use replica::Error;

@@ -1,5 +1,4 @@
 //! Bulk connections over real Unix sockets: order, size, loss, refusal, stop.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests drive the real machine")]
 
 use std::{
     path::PathBuf,

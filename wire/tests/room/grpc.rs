@@ -1,5 +1,4 @@
 //! gRPC through the world over real Unix sockets: who calls, refusals, losses, deadlines, stop.
-#![expect(clippy::unwrap_used, reason = "tests drive the real machine")]
 
 use std::{
     convert::Infallible,

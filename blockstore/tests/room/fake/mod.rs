@@ -302,7 +302,7 @@ impl Servers {
         match request {
             Request::Read { group, chain, offset, length, freshness, .. } => {
                 assert_eq!(freshness, Freshness::Strong);
-                assert_eq!(BITS.of(blockstore::map::MAIN, offset), group);
+                assert_eq!(BITS.of(map::MAIN, offset), group);
                 assert_eq!(offset / CHUNK, (offset + u64::from(length) - 1) / CHUNK);
                 self.version(group, chain)?;
                 *self.log.reads.entry(me).or_default() += 1;
@@ -374,7 +374,7 @@ impl One {
         let end = offset + length;
         // Only the chunks of the group; for huge ranges, only the first thousand.
         for chunk in (offset / CHUNK..=(end - 1) / CHUNK).take(1000) {
-            if BITS.of(blockstore::map::MAIN, chunk * CHUNK) == group {
+            if BITS.of(map::MAIN, chunk * CHUNK) == group {
                 let (start, stop) = (offset.max(chunk * CHUNK), end.min((chunk + 1) * CHUNK));
                 session.discard(Offset(start), stop - start).await.unwrap();
             }
@@ -425,7 +425,7 @@ impl Service for One {
 
 /// Where a group's bytes are: the first chunk that falls in it.
 pub(crate) fn byte_of(group: Group) -> u64 {
-    let chunk = (0..).find(|chunk| BITS.of(blockstore::map::MAIN, chunk * CHUNK) == group);
+    let chunk = (0..).find(|chunk| BITS.of(map::MAIN, chunk * CHUNK) == group);
     chunk.unwrap() * CHUNK + BLOCK
 }
 

@@ -1,6 +1,5 @@
 //! What every virtual disk must do, as test functions that run on any implementation. What
 //! happens to unflushed data at a power loss is not asked here: only the memory disk can be cut.
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::sync::Arc;
 

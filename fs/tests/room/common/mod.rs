@@ -1,5 +1,4 @@
 //! A volume in memory and mounts of it, for the tests of this room.
-#![expect(clippy::unwrap_used, reason = "this is part of the tests")]
 
 use std::{
     sync::{
