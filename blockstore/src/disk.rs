@@ -44,6 +44,42 @@ pub struct Space {
     pub free: u64,
 }
 
+impl Space {
+    /// What a full disk keeps for logs, metadata, discards and repair: this part of it, or so many bytes.
+    const RESERVE_PART: u64 = 64;
+    const RESERVE: u64 = 64 << 20;
+
+    /// What may be granted to sessions altogether.
+    #[must_use]
+    pub fn grantable(&self) -> u64 {
+        self.free.saturating_sub((self.total / Self::RESERVE_PART).min(Self::RESERVE))
+    }
+}
+
+/// How much space a session asks to be granted, in bytes of user data.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SpaceAsk {
+    /// What it wrote to new places since it asked last: the servers may not have told yet that it is taken.
+    pub spent: u64,
+    /// What it must have altogether: what it keeps in memory to be written, and what it is about to add.
+    pub least: u64,
+    /// What it would like to have.
+    pub most: u64,
+}
+
+impl SpaceAsk {
+    /// What a session that has `had` is granted when the other sessions leave `left`: all that it must have, and of
+    /// what it would like a part of what is there, so that the less there is, the less lies idle with anybody. Less
+    /// than it must have says that there is no more, and changes nothing.
+    #[must_use]
+    pub fn share(&self, had: u64, left: u64) -> u64 {
+        if self.least > left && self.least > had {
+            return had.min(self.least - 1);
+        }
+        self.least.max(self.most.min(left / 8))
+    }
+}
+
 /// Requests and bytes that this client sent to block servers so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Traffic {
@@ -91,6 +127,12 @@ pub trait VirtualDisk: Send + Sync {
 
     /// The space of the servers, as the volume map last heard it.
     async fn space(&self) -> Result<Space, Error>;
+
+    /// Asks that this session be granted space; the answer is all that it may hold until it asks again, in memory or
+    /// written since. Less than `ask.least` says that there is no more, and that what it had before stays. Whatever is
+    /// written within grants finds room, so that a full disk is told before anything is taken in. The grant ends
+    /// with the session.
+    async fn reserve(&self, ask: SpaceAsk) -> Result<u64, Error>;
 
     /// The hosts that keep a copy of the chunk that holds `at`, as far as is known: a hint for work that is better done
     /// near its data.

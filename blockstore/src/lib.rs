@@ -35,6 +35,6 @@ pub mod server;
 pub mod store;
 
 pub use disk::{
-    BLOCK, CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, Traffic, VirtualDisk,
+    BLOCK, CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, SpaceAsk, Traffic, VirtualDisk,
 };
 pub use error::Error;

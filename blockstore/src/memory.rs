@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use crate::{
-    disk::{CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, Traffic, VirtualDisk},
+    disk::{CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, SpaceAsk, Traffic, VirtualDisk},
     error::Error,
 };
 
@@ -50,6 +50,8 @@ struct Platter {
     allowance: Option<u64>,
     /// Bytes that the disk holds at most, if it is bounded.
     capacity: Option<u64>,
+    /// Space that sessions were granted.
+    grants: BTreeMap<Fence, u64>,
 }
 
 /// A page: what a power loss keeps, and the states since then, in order.
@@ -160,6 +162,11 @@ impl Platter {
         self.pages.retain(|_, page| !page.is_void());
         self.dirty.clear();
         self.allowance = None;
+    }
+
+    fn space(&self) -> Space {
+        let total = self.capacity.unwrap_or(1 << 40);
+        Space { total, free: total.saturating_sub(self.used()) }
     }
 
     fn used(&self) -> u64 {
@@ -317,14 +324,24 @@ impl VirtualDisk for MemorySession {
     }
 
     async fn fence(&self, dead: Fence) -> Result<(), Error> {
-        self.shared.lock().fenced.insert(dead);
+        let mut platter = self.shared.lock();
+        platter.fenced.insert(dead);
+        platter.grants.remove(&dead);
         Ok(())
     }
 
     async fn space(&self) -> Result<Space, Error> {
-        let platter = self.shared.lock();
-        let total = platter.capacity.unwrap_or(1 << 40);
-        Ok(Space { total, free: total.saturating_sub(platter.used()) })
+        Ok(self.shared.lock().space())
+    }
+
+    async fn reserve(&self, ask: SpaceAsk) -> Result<u64, Error> {
+        let mut platter = self.shared.lock();
+        platter.admit(self.session)?;
+        let had = platter.grants.remove(&self.session).unwrap_or(0);
+        let others: u64 = platter.grants.values().sum();
+        let share = ask.share(had, platter.space().grantable().saturating_sub(others));
+        platter.grants.insert(self.session, if share < ask.least { had } else { share });
+        Ok(share)
     }
 
     fn traffic(&self) -> Traffic {

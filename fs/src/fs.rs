@@ -1,8 +1,11 @@
 //! The mount: what it is made of, how it starts and ends. The operations are in `op`.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
 
-use blockstore::VirtualDisk;
+use blockstore::{SpaceAsk, VirtualDisk};
 use lockservice::{Locks, Mode, Span};
 use parking_lot::{Mutex, RwLock};
 use world::World;
@@ -17,6 +20,9 @@ use crate::{
     state::State,
     writeout::Signals,
 };
+
+/// How long a mount that closes tries to give back the space that it was granted.
+const RETURN: Duration = Duration::from_secs(1);
 
 /// A mounted file system.
 ///
@@ -35,6 +41,8 @@ pub struct Fs {
     pub(crate) me: Weak<Self>,
     /// One segment is taken at a time.
     pub(crate) taking: tokio::sync::Mutex<()>,
+    /// One asks for space at a time.
+    pub(crate) asking: tokio::sync::Mutex<()>,
     /// Held by a push; and by who takes what was pushed, for a moment.
     pub(crate) log_turn: tokio::sync::Mutex<()>,
     /// Orphans are freed by one at a time.
@@ -63,6 +71,7 @@ impl Fs {
             kernel: RwLock::new(None),
             me: Weak::clone(me),
             taking: tokio::sync::Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
             log_turn: tokio::sync::Mutex::default(),
             reaping: tokio::sync::Mutex::default(),
             home_turn: tokio::sync::Mutex::default(),
@@ -134,6 +143,11 @@ impl Fs {
             self.state.lock().closing = true;
         }
         let flushed = self.write_out_all().await;
+        if flushed.is_ok() && self.state.lock().granted {
+            // If nobody answers, the map takes it back from who does not ask again.
+            let returned = self.disk.reserve(SpaceAsk::default());
+            let _ = self.world.until(self.world.clock.now() + RETURN, returned).await;
+        }
         let closed = self.locks.close().await;
         self.state.lock().dead.get_or_insert(Error::Closed);
         self.signals.settled.notify_waiters();

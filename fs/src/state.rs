@@ -203,12 +203,15 @@ pub(crate) struct State {
     pub mapped: BTreeMap<InodeNo, u32>,
     /// Write-backs that failed, of inodes that are open here and whose lock has gone since.
     pub untold: BTreeMap<InodeNo, Error>,
-    /// Bytes that may be dirtied before the disk is asked again how much space there is.
+    /// Bytes that may be dirtied before the disk is asked for more space: what it granted, less what is dirty.
     pub credit: u64,
-    /// What the disk last said of its free space, and what files have got of it since: it looks only
-    /// now and then.
-    pub reported: u64,
+    /// Bytes that files have got on the disk since it was asked last.
     pub spent: u64,
+    /// The disk granted something that was not given back, and some of it was used lately.
+    pub granted: bool,
+    pub drawn: bool,
+    /// Beats since the grant was last looked at.
+    pub grant_beats: u32,
     /// The disk has no room for metadata; write-out tries again until it has.
     pub full: bool,
     /// Open inodes whose last name went on this mount.
@@ -255,8 +258,10 @@ impl State {
             mapped: BTreeMap::new(),
             untold: BTreeMap::new(),
             credit: 0,
-            reported: 0,
             spent: 0,
+            granted: false,
+            drawn: false,
+            grant_beats: 0,
             full: false,
             nameless: BTreeSet::new(),
             counters: Counters::default(),

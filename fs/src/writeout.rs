@@ -224,6 +224,7 @@ async fn data_due(fs: Arc<Fs>, called: bool) {
         }
     }
     while fs.state.lock().sweep_clock() {}
+    fs.settle_space();
     loop {
         let due = fs.due_data(called);
         if due.is_empty() {

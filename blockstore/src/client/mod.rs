@@ -31,7 +31,7 @@ use self::{
     lane::{Content, Lane, Part},
 };
 use crate::{
-    disk::{CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, Traffic, VirtualDisk},
+    disk::{CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, SpaceAsk, Traffic, VirtualDisk},
     error::Error,
     link::Chain,
     map::{Chart, MAIN, MapClient, MapError, ServerState},
@@ -215,6 +215,14 @@ fn check(at: Offset, length: u64, unit: u64) -> Result<(), Error> {
     match at.0.checked_add(length) {
         Some(_) => Ok(()),
         None => Err(Error::Invalid("the range ends beyond the disk")),
+    }
+}
+
+/// What a caller is told when the map did not do what it was asked.
+fn unanswered(error: MapError) -> Error {
+    match error {
+        MapError::Refused(_) => Error::Invalid("refused by the volume map"),
+        _ => Error::Unreachable,
     }
 }
 
@@ -453,14 +461,16 @@ impl VirtualDisk for Client {
 
     async fn space(&self) -> Result<Space, Error> {
         let inner = &self.inner;
-        let servers = match inner.map.servers(inner.deadline()).await {
-            Ok(servers) => servers,
-            Err(MapError::Refused(_)) => return Err(Error::Invalid("refused by the volume map")),
-            Err(_) => return Err(Error::Unreachable),
-        };
+        let servers = inner.map.servers(inner.deadline()).await.map_err(unanswered)?;
         let copies = u64::from(inner.chart.borrow().replication.max(1));
         let sum = |of: fn(&Space) -> u64| servers.iter().map(|info| of(&info.space)).sum::<u64>();
         Ok(Space { total: sum(|x| x.total) / copies, free: sum(|x| x.free) / copies })
+    }
+
+    async fn reserve(&self, ask: SpaceAsk) -> Result<u64, Error> {
+        let inner = &self.inner;
+        let session = inner.config.session;
+        inner.map.reserve(session, ask, inner.deadline()).await.map_err(unanswered)
     }
 
     fn hosts(&self, at: Offset) -> BTreeSet<String> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use world::{Address, Time};
 
 use crate::{
-    disk::{Fence, Space},
+    disk::{Fence, Space, SpaceAsk},
     link::{Chain, Granted, Heartbeat, Known, News, Registration},
     place::{Group, GroupBits, Incarnation, ServerId, Volume},
 };
@@ -179,6 +179,10 @@ pub trait MapService: Send + Sync {
 
     /// Changes the set of servers.
     async fn change(&self, change: Change, deadline: Time) -> Result<(), MapError>;
+
+    /// Grants space to a session: see [`crate::VirtualDisk::reserve`].
+    async fn reserve(&self, session: Fence, ask: SpaceAsk, deadline: Time)
+    -> Result<u64, MapError>;
 
     /// All servers.
     async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError>;

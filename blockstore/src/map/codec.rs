@@ -2,6 +2,8 @@
 //! its service. What is decoded is checked: numbers in range, addresses readable, sizes bounded by
 //! the input. What it means is the machine's business.
 
+mod checkpoint;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,17 +11,17 @@ use prost::Message;
 
 use super::{
     api::{Change, Chart, MapError, ServerInfo, ServerState},
-    machine::{Command, Map, Row, Seat, Server},
+    machine::Command,
 };
 use crate::{
-    disk::{Fence, Space},
+    disk::{Fence, Space, SpaceAsk},
     link::{Chain, Granted, Heartbeat, Known, Member, News, Past, Registration, Standing},
     pb,
-    place::{ChainVersion, Group, GroupBits, Incarnation, ServerId, Volume},
+    place::{ChainVersion, Group, GroupBits, Incarnation, ServerId},
 };
 
 /// The version of the checkpoint's and the commands' format, their first byte.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// Bytes that are no message, or not one that this version understands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,8 @@ impl From<prost::DecodeError> for Malformed {
         Self(error.to_string())
     }
 }
+
+pub(crate) use checkpoint::{decode_map, encode_map};
 
 type Result<T> = std::result::Result<T, Malformed>;
 
@@ -438,6 +442,12 @@ pub(crate) fn encode_command(command: &Command) -> Bytes {
         Command::Replace { server, incarnation } => What::Replace(start_of(*server, *incarnation)),
         Command::Change(x) => What::Change(change(x)),
         Command::Fence(session) => What::Fence(session.0),
+        Command::Grant { session, ask, room } => What::Grant(pb::Grant {
+            session: session.0,
+            least: ask.least,
+            most: ask.most,
+            room: *room,
+        }),
     };
     versioned(&pb::Command { what: Some(what) })
 }
@@ -477,6 +487,11 @@ pub(crate) fn decode_command(bytes: &[u8]) -> Result<Command> {
         }
         What::Change(x) => Command::Change(from_change(x)?),
         What::Fence(session) => Command::Fence(Fence(session)),
+        What::Grant(x) => Command::Grant {
+            session: Fence(x.session),
+            ask: SpaceAsk { spent: 0, least: x.least, most: x.most },
+            room: x.room,
+        },
     })
 }
 
@@ -496,96 +511,4 @@ pub(crate) fn decode_outcome(bytes: &[u8]) -> Result<std::result::Result<u64, Ma
         Some(What::Failure(x)) => Ok(Err(from_failure(x))),
         None => Err(Malformed::missing("the outcome")),
     }
-}
-
-pub(crate) fn encode_map(map: &Map) -> Bytes {
-    let server = |(id, x): (&ServerId, &Server)| pb::Server {
-        server: id.0,
-        address: x.address.as_ref().map(ToString::to_string).unwrap_or_default(),
-        incarnation: x.incarnation.0,
-        up: x.up,
-        directory: uuid(x.directory),
-        start: uuid(x.start),
-        space: space(x.space),
-        weight: x.weight,
-        domain: x.domain.clone(),
-        draining: x.draining,
-    };
-    let seat = |x: &Seat| pb::Seat {
-        server: x.server.0,
-        standing: standing(x.standing),
-        leaving: x.leaving,
-    };
-    let row = |x: &Row| pb::Row {
-        version: x.version.0,
-        chain: x.chain.iter().map(seat).collect(),
-        spare: x.spare.iter().map(|id| id.0).collect(),
-        former: x.former.iter().map(|id| id.0).collect(),
-        changed: x.changed,
-        equal: x.equal,
-        clean: x.clean.iter().map(|id| id.0).collect(),
-        intact: x.intact.0,
-    };
-    let volume = |(id, name): (&Volume, &String)| pb::Volume { volume: id.0, name: name.clone() };
-    versioned(&pb::Checkpoint {
-        cluster: map.cluster.and_then(uuid),
-        bits: u32::from(map.bits),
-        replication: u32::from(map.replication),
-        version: map.version,
-        servers: map.servers.iter().map(server).collect(),
-        rows: map.rows.iter().map(row).collect(),
-        fenced: map.fenced.iter().map(|session| session.0).collect(),
-        volumes: map.volumes.iter().map(volume).collect(),
-    })
-}
-
-pub(crate) fn decode_map(bytes: &[u8]) -> Result<Map> {
-    let x: pb::Checkpoint = unversioned(bytes)?;
-    let server = |x: pb::Server| {
-        Ok((
-            ServerId(x.server),
-            Server {
-                address: optional_address(&x.address)?,
-                incarnation: Incarnation(x.incarnation),
-                up: x.up,
-                directory: from_uuid(x.directory),
-                start: from_uuid(x.start),
-                space: from_space(x.space),
-                weight: x.weight,
-                domain: x.domain,
-                draining: x.draining,
-            },
-        ))
-    };
-    let seat = |x: pb::Seat| {
-        let standing = from_standing(x.standing())?;
-        Ok(Seat { server: ServerId(x.server), standing, leaving: x.leaving })
-    };
-    let row = |x: pb::Row| {
-        Ok(Row {
-            version: ChainVersion(x.version),
-            chain: x.chain.into_iter().map(seat).collect::<Result<_>>()?,
-            spare: x.spare.into_iter().map(ServerId).collect(),
-            former: x.former.into_iter().map(ServerId).collect(),
-            changed: x.changed,
-            equal: x.equal,
-            clean: x.clean.into_iter().map(ServerId).collect(),
-            intact: ChainVersion(x.intact),
-        })
-    };
-    let bits = from_bits(x.bits)?;
-    let cluster = x.cluster.map(|id| from_uuid(Some(id)));
-    if cluster.is_some() && x.rows.len() != bits.groups() as usize {
-        return Err(Malformed(format!("{} rows for 2^{} groups", x.rows.len(), bits.0)));
-    }
-    Ok(Map {
-        cluster,
-        bits: bits.0,
-        replication: u8::try_from(x.replication).map_err(|e| Malformed(e.to_string()))?,
-        version: x.version,
-        servers: x.servers.into_iter().map(server).collect::<Result<_>>()?,
-        rows: x.rows.into_iter().map(row).collect::<Result<_>>()?,
-        fenced: x.fenced.into_iter().map(Fence).collect(),
-        volumes: x.volumes.into_iter().map(|x| (Volume(x.volume), x.name)).collect(),
-    })
 }

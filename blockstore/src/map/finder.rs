@@ -14,7 +14,7 @@ use world::{Time, World};
 
 use super::api::{Change, Chart, MapError, MapService, ServerInfo};
 use crate::{
-    disk::Fence,
+    disk::{Fence, SpaceAsk},
     link::{Granted, Heartbeat, Known, LinkError, MapLink, News, Registration},
     place::{Incarnation, ServerId},
 };
@@ -116,6 +116,22 @@ impl MapClient {
     pub async fn fence(&self, session: Fence, deadline: Time) -> Result<(), MapError> {
         self.find(deadline, PATIENCE, |peer, limit| async move { peer.fence(session, limit).await })
             .await
+    }
+
+    /// Grants space to a session: see [`crate::VirtualDisk::reserve`].
+    ///
+    /// # Errors
+    /// When no leader answered.
+    pub async fn reserve(
+        &self,
+        session: Fence,
+        ask: SpaceAsk,
+        deadline: Time,
+    ) -> Result<u64, MapError> {
+        self.find(deadline, PATIENCE, |peer, limit| async move {
+            peer.reserve(session, ask, limit).await
+        })
+        .await
     }
 
     /// Changes the set of servers. What is to be moved because of it moves afterwards.

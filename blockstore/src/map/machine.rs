@@ -13,7 +13,7 @@ use world::Address;
 
 use super::api::{Change, Chart, MapError};
 use crate::{
-    disk::{Fence, Space},
+    disk::{Fence, Space, SpaceAsk},
     link::{Known, News, Past, Registration},
     place::{ChainVersion, Group, GroupBits, Incarnation, ServerId, Volume},
 };
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Change(Change),
     /// This session changes nothing any more.
     Fence(Fence),
+    /// A session asks for space while the servers have `room` for all sessions together.
+    Grant { session: Fence, ask: SpaceAsk, room: u64 },
 }
 
 /// A server.
@@ -93,6 +95,8 @@ pub struct Map {
     /// Fenced sessions in order: the version of the list is its length.
     pub(crate) fenced: Vec<Fence>,
     pub(crate) volumes: BTreeMap<Volume, String>,
+    /// Space that sessions were granted, in bytes of user data.
+    pub(crate) grants: BTreeMap<Fence, u64>,
 }
 
 impl Map {
@@ -130,6 +134,7 @@ impl Map {
             Command::Change(Change::Drain(server)) => self.drain(server),
             Command::Change(Change::Remove(server)) => self.remove(server),
             Command::Fence(session) => Ok(self.fence(session)),
+            Command::Grant { session, ask, room } => Ok(self.grant(session, ask, room)),
         }
     }
 
@@ -260,7 +265,24 @@ impl Map {
         Ok(self.version)
     }
 
+    /// Grants space out of `room`, never more to all sessions together than there is.
+    fn grant(&mut self, session: Fence, ask: SpaceAsk, room: u64) -> u64 {
+        if self.fenced.contains(&session) {
+            return 0;
+        }
+        let had = self.grants.get(&session).copied().unwrap_or(0);
+        let all: u64 = self.grants.values().sum();
+        let share = ask.share(had, room.saturating_sub(all - had));
+        if share == 0 {
+            self.grants.remove(&session);
+        } else if share >= ask.least {
+            self.grants.insert(session, share);
+        }
+        share
+    }
+
     fn fence(&mut self, session: Fence) -> u64 {
+        self.grants.remove(&session);
         if let Some(place) = self.fenced.iter().position(|fenced| *fenced == session) {
             return place as u64 + 1;
         }
@@ -316,6 +338,24 @@ impl Map {
             chains: (0_u32..).zip(&self.rows).filter_map(|(g, row)| self.chain(g, row)).collect(),
             absent: self.servers.keys().filter(|id| absent(id)).copied().collect(),
         }
+    }
+}
+
+impl Map {
+    /// How much user data the servers can take, where `space` says what each of them has. A server gets its share of
+    /// all replicas by its weight, and at most one of each group, so the first that is full ends it. One that is down
+    /// counts with what it last said: it comes back, or others will take what it had.
+    pub(crate) fn room(&self, space: impl Fn(ServerId, &Server) -> Space) -> u64 {
+        let stays = |server: &Server| !server.draining && server.incarnation.0 > 0;
+        let staying: Vec<_> = self.servers.iter().filter(|(_, server)| stays(server)).collect();
+        let weights: u128 = staying.iter().map(|(_, server)| u128::from(server.weight)).sum();
+        let copies = u128::from(self.replication).min(staying.len() as u128);
+        let room = |(id, server): &(&ServerId, &Server)| {
+            let (free, weight) = (space(**id, server).grantable(), u128::from(server.weight));
+            let share = u128::from(free) * weights / (weight * copies).max(1);
+            u64::try_from(share).unwrap_or(u64::MAX).max(free)
+        };
+        staying.iter().map(room).min().unwrap_or(0)
     }
 }
 

@@ -23,10 +23,10 @@ use super::{
     care::{self, Acting, Down, Owed},
     codec,
     log::{Log, Replicated, Solo},
-    machine::{Command, Map},
+    machine::{Command, Map, Server},
 };
 use crate::{
-    disk::{Fence, Space},
+    disk::{Fence, Space, SpaceAsk},
     link::{Granted, Heartbeat, Known, News, Registration},
     place::{ChainVersion, Group, GroupBits, Incarnation, ServerId},
 };
@@ -62,6 +62,9 @@ impl MapConfig {
     }
 }
 
+/// How long a grant of space lasts. Whoever has one asks every few seconds.
+const GRANT: Duration = Duration::from_secs(60);
+
 /// The volume map's service on one coordinator.
 pub struct MapServer {
     world: World,
@@ -83,6 +86,10 @@ struct Leases {
     fences: BTreeMap<u64, Time>,
     down: Down,
     owed: Owed,
+    /// What sessions said that they wrote, and until when the servers may not have told that it is taken.
+    settling: Vec<(Time, u64)>,
+    /// When sessions asked for space last.
+    asked: BTreeMap<Fence, Time>,
 }
 
 /// A server, as it last spoke to this leader.
@@ -135,7 +142,24 @@ impl MapServer {
             care::tell(&command);
             self.propose(&command, deadline).await?;
         }
+        for session in self.silent() {
+            let ask = SpaceAsk::default();
+            self.propose(&Command::Grant { session, ask, room: 0 }, deadline).await?;
+        }
         Ok(())
+    }
+
+    /// Sessions that have a grant and stopped asking for it: they ended, and could not say so.
+    fn silent(&self) -> Vec<Fence> {
+        let now = self.world.clock.now();
+        let mut leases = self.leases.lock();
+        let since = leases.since;
+        leases.asked.retain(|_, asked| now.since(*asked) < GRANT);
+        let silent = |session: &Fence| !leases.asked.contains_key(session);
+        if now.since(since) < GRANT {
+            return Vec::new();
+        }
+        self.look(|map| map.grants.keys().copied().filter(silent).collect())
     }
 
     /// What is due; those that are to be cut off get no lease any more.
@@ -466,6 +490,24 @@ impl MapService for MapServer {
         self.propose(&Command::Change(change), deadline).await.map(drop)
     }
 
+    async fn reserve(
+        &self,
+        session: Fence,
+        ask: SpaceAsk,
+        deadline: Time,
+    ) -> Result<u64, MapError> {
+        self.lead(deadline).await?;
+        let room = {
+            let mut leases = self.leases.lock();
+            let now = self.world.clock.now();
+            leases.asked.insert(session, now);
+            let settling = leases.settling(ask.spent, now, self.config.lease);
+            let room = self.look(|map| map.room(|id, server| leases.space(id, server)));
+            room.saturating_sub(settling)
+        };
+        self.propose(&Command::Grant { session, ask, room }, deadline).await
+    }
+
     async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError> {
         self.lead(deadline).await?;
         let now = self.world.clock.now();
@@ -476,6 +518,22 @@ impl MapService for MapServer {
 }
 
 impl Leases {
+    /// The space of a server as it last told it.
+    fn space(&self, id: ServerId, server: &Server) -> Space {
+        let lease = self.servers.get(&id).filter(|lease| lease.incarnation == server.incarnation);
+        lease.filter(|lease| lease.heard).map_or(server.space, |lease| lease.space)
+    }
+
+    /// Notes what a session wrote just now; bytes that were written and that servers, each of which speaks once
+    /// in a lease, may still count as free.
+    fn settling(&mut self, spent: u64, now: Time, lease: Duration) -> u64 {
+        self.settling.retain(|(until, _)| *until > now);
+        if spent > 0 {
+            self.settling.push((now + lease, spent));
+        }
+        self.settling.iter().map(|(_, spent)| spent).sum()
+    }
+
     /// A server, for people.
     fn info(&self, map: &Map, server: ServerId, now: Time) -> Option<ServerInfo> {
         let row = map.servers.get(&server)?;
@@ -497,7 +555,7 @@ impl Leases {
                 Some(_) => ServerState::Up,
             },
             lease_left: left,
-            space: lease.map_or(row.space, |lease| lease.space),
+            space: self.space(server, row),
             dirty_bytes: lease.map_or(0, |lease| lease.dirty),
             groups: keeps().count() as u32,
             unequal,

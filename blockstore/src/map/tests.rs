@@ -4,6 +4,7 @@ mod codec;
 mod machine;
 mod placement;
 mod service;
+mod space;
 
 use std::collections::BTreeSet;
 

@@ -12,7 +12,7 @@ use super::{
     codec::{self, Malformed},
 };
 use crate::{
-    disk::Fence,
+    disk::{Fence, SpaceAsk},
     link::{Granted, Heartbeat, Known, News, Registration},
     pb::{
         self,
@@ -74,6 +74,10 @@ impl MapRpc {
             Asked::Fence(session) => {
                 map.fence(Fence(session), deadline).await?;
                 None
+            }
+            Asked::Reserve(x) => {
+                let ask = SpaceAsk { spent: x.spent, least: x.least, most: x.most };
+                Some(Answered::Reserved(map.reserve(Fence(x.session), ask, deadline).await?))
             }
             Asked::Change(x) => {
                 map.change(codec::from_change(x)?, deadline).await?;
@@ -225,6 +229,20 @@ impl MapService for MapWire {
 
     async fn change(&self, change: Change, deadline: Time) -> Result<(), MapError> {
         self.ask(Asked::Change(codec::change(&change)), deadline).await.map(drop)
+    }
+
+    async fn reserve(
+        &self,
+        session: Fence,
+        ask: SpaceAsk,
+        deadline: Time,
+    ) -> Result<u64, MapError> {
+        let SpaceAsk { spent, least, most } = ask;
+        let ask = pb::SpaceAsk { session: session.0, spent, least, most };
+        match self.ask(Asked::Reserve(ask), deadline).await? {
+            Some(Answered::Reserved(bytes)) => Ok(bytes),
+            _ => odd(),
+        }
     }
 
     async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError> {

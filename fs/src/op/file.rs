@@ -159,6 +159,7 @@ impl Tx<'_> {
         let (now, time) = (self.now(), self.fs.world.clock.now());
         let state = &mut *self.state;
         state.credit -= takes;
+        state.drawn |= takes > 0;
         if end > size {
             state.square_edge(ino);
         }

@@ -3,9 +3,9 @@
 //! A punched range is discarded on the disk before the call returns: what has been flushed needs
 //! no entry in the log, because runs are addressed by arithmetic and stay where they are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use blockstore::{CHUNK, Offset, PAGE};
+use blockstore::{CHUNK, Offset, PAGE, SpaceAsk};
 use bytes::Bytes;
 use lockservice::Mode;
 
@@ -19,11 +19,10 @@ use crate::{
     tx::{Need, Stop, Tx},
 };
 
-/// What is left of a full disk for the log and for metadata: this part of it, or so many bytes.
-const RESERVE_PART: u64 = 64;
-const RESERVE: u64 = 64 << 20;
-/// The most that is written without asking again how much there is.
+/// What a mount would like to have for what it will write.
 const CREDIT: u64 = 256 << 20;
+/// After so many beats of the background work it looks whether it still needs that.
+const GRANT_BEATS: u32 = 5;
 
 impl Fs {
     /// Reserves, punches or zeroes `length` bytes from `offset`. (Reserving only looks whether
@@ -47,8 +46,6 @@ impl Fs {
             Allocate::Reserve { keep_size } => {
                 let deadline = self.world.clock.now() + self.config.patience;
                 self.in_time(deadline, "the virtual disk", self.ask_space(length)).await?;
-                let mut state = self.state.lock();
-                state.credit = state.credit.min(CREDIT);
                 keep_size
             }
             Allocate::Punch => {
@@ -114,24 +111,64 @@ impl Fs {
         Ok(hosts)
     }
 
-    /// Lets what is dirtied from now on take at least `bytes` of space, if the disk has them.
+    /// Lets what is dirtied from now on take at least `bytes` of space, if the disk grants them.
     ///
     /// # Errors
     /// [`Error::NoSpace`].
     pub(crate) async fn ask_space(&self, bytes: u64) -> Result<(), Error> {
-        let space = self.disk.space().await?;
+        let _one = self.asking.lock().await;
+        if bytes <= self.state.lock().credit {
+            // Another asked meanwhile.
+            return Ok(());
+        }
+        let granted = self.be_granted(bytes, bytes.max(CREDIT)).await?;
+        if granted { Ok(()) } else { Err(Error::NoSpace) }
+    }
+
+    /// A beat has passed. Now and then gives back what was granted and is not used: all of it if none was used since
+    /// the last time, else what has become too much because there is less for everybody.
+    pub(crate) fn settle_space(self: &Arc<Self>) {
+        let keep = {
+            let mut state = self.state.lock();
+            state.grant_beats += 1;
+            if !state.granted || state.grant_beats < GRANT_BEATS {
+                return;
+            }
+            state.grant_beats = 0;
+            if std::mem::take(&mut state.drawn) { state.credit.min(CREDIT) } else { 0 }
+        };
+        let fs = Arc::clone(self);
+        self.world.spawn("space grant", async move {
+            let _one = fs.asking.lock().await;
+            if let Err(error) = fs.be_granted(0, keep).await {
+                tracing::debug!(%error, "space that is not needed is not given back yet");
+            }
+        });
+    }
+
+    /// Asks for `least` bytes besides what is dirty, better `most`; whether they were granted. Asked by one at a time.
+    async fn be_granted(&self, least: u64, most: u64) -> Result<bool, Error> {
+        let ask = {
+            let mut state = self.state.lock();
+            let (dirty, spent) = (state.dirty_bytes, std::mem::take(&mut state.spent));
+            SpaceAsk { spent, least: dirty.saturating_add(least), most: dirty.saturating_add(most) }
+        };
+        let answer = self.disk.reserve(ask).await;
         let mut state = self.state.lock();
-        if space.free != state.reported {
-            (state.reported, state.spent) = (space.free, 0);
+        let granted = match answer {
+            Ok(granted) => granted,
+            Err(error) => {
+                state.spent += ask.spent;
+                return Err(error.into());
+            }
+        };
+        if granted < ask.least {
+            return Ok(false);
         }
-        let taken = state.dirty_bytes + state.spent + (space.total / RESERVE_PART).min(RESERVE);
-        let free = space.free.saturating_sub(taken);
-        if free < bytes {
-            return Err(Error::NoSpace);
-        }
-        // Others ask, too: the less there is, the more often everybody looks.
-        state.credit = bytes.max((free / 8).min(CREDIT));
-        Ok(())
+        // What was dirtied meanwhile is of the credit of before; what was written meanwhile is not told yet.
+        state.credit = granted.saturating_sub(state.dirty_bytes + state.spent);
+        state.granted = granted > 0;
+        Ok(true)
     }
 
     /// Makes bytes from `from` to `to` of a file read as zeros.

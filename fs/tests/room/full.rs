@@ -107,3 +107,46 @@ async fn a_disk_that_others_filled_to_the_last_page_ends_no_mount() {
     m.fs.close().await.unwrap();
     volume.check().await;
 }
+
+/// What one mount would have taken in for both, the disk would have refused when it was written back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_mounts_that_fill_a_disk_at_one_time_lose_nothing_that_either_took() {
+    let volume = Volume::on(MemoryDisk::with_capacity(48 << 20)).await;
+    let (one, two) = (volume.mount().await, volume.mount().await);
+    let mut files = [Vec::new(), Vec::new()];
+    let mut full = [false, false];
+    let dirs = [one.dir(ROOT, "one").await, two.dir(ROOT, "two").await];
+    while full != [true, true] {
+        for (who, m) in [&one, &two].into_iter().enumerate() {
+            let number = files[who].len() as u8;
+            let name = format!("f{number}");
+            let made = m.fs.create(dirs[who], name.as_bytes(), 0o644, ME).await.unwrap();
+            let ino = made.attributes.ino;
+            match m.fs.write(ino, 0, Bytes::from(vec![number; MIB])).await {
+                Ok(()) => files[who].push(ino),
+                Err(error) => {
+                    assert_eq!(error.errno(), ENOSPC, "{error}");
+                    full[who] = true;
+                }
+            }
+            m.fs.release(ino);
+        }
+        assert!(files[0].len() + files[1].len() <= 48, "more than the disk holds");
+    }
+    let taken = files[0].len() + files[1].len();
+    assert!(taken > 30, "only {taken} of some 47 MiB were taken");
+    for (m, files) in [(&one, &files[0]), (&two, &files[1])] {
+        m.fs.sync().await.unwrap();
+        for ino in files {
+            m.fs.fsync(*ino).await.unwrap();
+        }
+    }
+    for (m, files) in [(&two, &files[0]), (&one, &files[1])] {
+        for (number, ino) in files.iter().enumerate() {
+            assert!(m.content(*ino).await == vec![number as u8; MIB], "file {number}");
+        }
+    }
+    one.fs.close().await.unwrap();
+    two.fs.close().await.unwrap();
+    volume.check().await;
+}

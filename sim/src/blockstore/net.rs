@@ -10,7 +10,7 @@ use std::{
 };
 
 use ::blockstore::{
-    Fence,
+    Fence, SpaceAsk,
     bulk::{decode_reply, decode_request, encode_reply, encode_request},
     link::{Granted, Heartbeat, Known, News, Registration},
     map::{Change, Chart, MapError, MapService, ServerInfo},
@@ -323,6 +323,18 @@ impl MapService for MapLine {
 
     async fn change(&self, change: Change, deadline: Time) -> Result<(), MapError> {
         self.relay(deadline, |map, limit| async move { map.change(change, limit).await }).await
+    }
+
+    async fn reserve(
+        &self,
+        session: Fence,
+        ask: SpaceAsk,
+        deadline: Time,
+    ) -> Result<u64, MapError> {
+        let ask = move |map: Arc<dyn MapService>, limit| async move {
+            map.reserve(session, ask, limit).await
+        };
+        self.relay(deadline, ask).await
     }
 
     async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError> {

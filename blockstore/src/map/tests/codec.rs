@@ -4,7 +4,7 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
 use super::{format, start};
 use crate::{
-    disk::Fence,
+    disk::{Fence, SpaceAsk},
     map::{
         api::MapError,
         codec::{
@@ -33,6 +33,10 @@ fn commands() -> impl Strategy<Value = Command> {
             incarnation: Incarnation(incarnation)
         }),
         (0..9_u64).prop_map(|session| Command::Fence(Fence(session))),
+        (0..9_u64, 0..99_u64, 0..999_u64, 0..9999_u64).prop_map(|(session, least, more, room)| {
+            let ask = SpaceAsk { spent: 0, least, most: least + more };
+            Command::Grant { session: Fence(session), ask, room }
+        }),
     ]
 }
 

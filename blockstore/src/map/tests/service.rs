@@ -10,7 +10,7 @@ use world::{Clock, Time, Wall, World};
 
 use super::{start, three};
 use crate::{
-    disk::{Fence, Space},
+    disk::{Fence, Space, SpaceAsk},
     link::{Heartbeat, Known, MapLink},
     map::{
         MapClient, MapConfig, MapError, MapRpc, MapServer, MapService, MapWire, ServerState,
@@ -19,7 +19,7 @@ use crate::{
     place::{GroupBits, Incarnation, ServerId},
 };
 
-const LEASE: Duration = Duration::from_secs(2);
+pub(super) const LEASE: Duration = Duration::from_secs(2);
 
 /// A clock that stands until it is moved.
 #[derive(Default)]
@@ -74,7 +74,7 @@ fn config() -> MapConfig {
     }
 }
 
-fn solo() -> (Handmade, Arc<MapServer>) {
+pub(super) fn solo() -> (Handmade, Arc<MapServer>) {
     let clock = Handmade::default();
     let world = World { clock: Arc::new(clock.clone()), ..World::real() };
     // Nobody looks after the servers but the test.
@@ -87,7 +87,7 @@ fn beat(server: u64, incarnation: u64, known: Known, confirmed: u64) -> Heartbea
     Heartbeat { server, incarnation, known, confirmed, space, ..Heartbeat::default() }
 }
 
-async fn three_up(map: &MapServer) {
+pub(super) async fn three_up(map: &MapServer) {
     for server in 1..=3 {
         map.register(start(server, 1, true), Time::NEVER).await.unwrap();
     }
@@ -250,6 +250,9 @@ async fn the_map_answers_the_same_over_the_wire_through_its_leader() {
         client.confirm_fences(server, incarnation, 1, soon()).await.unwrap();
     }
     client.fence(Fence(9), soon()).await.unwrap();
+    let ask = SpaceAsk { spent: 1, least: 2, most: 3 };
+    assert_eq!(client.reserve(Fence(10), ask, soon()).await, Ok(3));
+    assert_eq!(client.reserve(Fence(9), ask, soon()).await, Ok(0), "it is fenced");
     let servers = client.servers(soon()).await.unwrap();
     assert_eq!(servers.len(), 3);
     assert_eq!(servers[2].state, ServerState::Up);

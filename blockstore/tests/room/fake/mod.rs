@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use blockstore::{
-    BLOCK, CHUNK, Fence, Offset, PAGE, Space, VirtualDisk,
+    BLOCK, CHUNK, Fence, Offset, PAGE, Space, SpaceAsk, VirtualDisk,
     client::{Client, ClientConfig},
     link::{Granted, Heartbeat, Known, News, Past, Registration},
     map::{self, Chart, MapClient, MapConfig, MapError, MapServer, MapService, ServerInfo},
@@ -260,6 +260,15 @@ impl MapService for Muted {
 
     async fn change(&self, change: map::Change, deadline: Time) -> Result<(), MapError> {
         self.map.change(change, deadline).await
+    }
+
+    async fn reserve(
+        &self,
+        session: Fence,
+        ask: SpaceAsk,
+        deadline: Time,
+    ) -> Result<u64, MapError> {
+        self.map.reserve(session, ask, deadline).await
     }
 
     async fn servers(&self, deadline: Time) -> Result<Vec<ServerInfo>, MapError> {

@@ -10,7 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use blockstore::{
-    Durability, Error as DiskError, Fence, Offset, Space, Traffic, VirtualDisk, memory::MemoryDisk,
+    Durability, Error as DiskError, Fence, Offset, Space, SpaceAsk, Traffic, VirtualDisk,
+    memory::MemoryDisk,
 };
 use bytes::Bytes;
 use fs::{Caller, Config, Entry, Error, Fs, InodeNo, KernelCache, Lookup, Node, Recovery, mkfs};
@@ -184,6 +185,11 @@ impl VirtualDisk for Odd {
     async fn space(&self) -> Result<Space, DiskError> {
         let space = self.disk.space().await?;
         Ok(Space { free: space.free.saturating_sub(self.reserve), ..space })
+    }
+    async fn reserve(&self, ask: SpaceAsk) -> Result<u64, DiskError> {
+        let (least, most) = (ask.least + self.reserve, ask.most + self.reserve);
+        let granted = self.disk.reserve(SpaceAsk { least, most, ..ask }).await?;
+        Ok(granted.saturating_sub(self.reserve))
     }
     fn traffic(&self) -> Traffic {
         self.disk.traffic()
