@@ -237,7 +237,7 @@ impl Fs {
             let image = slot.inode.encode();
             changes.push(Change::whole(at, lock, held.grant, &image));
             let image = Bytes::copy_from_slice(&image);
-            state.home.insert(at, Home { lsn, lock, image });
+            state.go_home(at, Home { lsn, lock, image });
         }
         for at in pages {
             let Some(page) = state.pages.get_mut(&at) else { continue };
@@ -261,7 +261,8 @@ impl Fs {
                 None => Change::whole(at, page.lock, held.grant, bytes),
             });
             let image = Bytes::copy_from_slice(bytes);
-            state.home.insert(at, Home { lsn, lock: page.lock, image });
+            let lock = page.lock;
+            state.go_home(at, Home { lsn, lock, image });
         }
         Record { changes }
     }
