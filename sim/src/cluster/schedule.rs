@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// The least that a schedule must be.
 const EVENTS: u64 = 500;
 const KINDS: usize = 3;
+/// The most strikes of one schedule.
+const STRIKES: u64 = 100;
 /// The most turns of one schedule.
 const MOST: u64 = 20_000_000;
 /// Locks are compared after so many turns: each comparison costs as much as many of them.
@@ -174,18 +176,27 @@ impl Schedule {
         for _ in 0..self.dice.between(2, 5) {
             self.join();
         }
-        for _ in 0..self.dice.between(8, 24) {
+        let strikes = self.dice.between(8, 24);
+        let mut turns = 0;
+        // More of them where hardly anything came of the first.
+        while turns < strikes || (turns < STRIKES && self.is_tame()) {
+            turns += 1;
             let calm = self.dice.millis(50, 5000);
             self.pass(calm)?;
             self.strike();
         }
         self.heal()?;
         self.finish()?;
-        let kinds = self.all_faults().len();
-        if self.is_whole_schedule && (self.steps < EVENTS || kinds < KINDS) {
+        if self.is_tame() {
+            let kinds = self.all_faults().len();
             return Err(Error::Tame { seed: self.seed, events: self.steps, kinds });
         }
         Ok(())
+    }
+
+    /// Whether this is a whole schedule, and too little happened in it.
+    fn is_tame(&self) -> bool {
+        self.is_whole_schedule && (self.steps < EVENTS || self.all_faults().len() < KINDS)
     }
 
     /// How often each kind of fault struck, those of the network and of disks included.
