@@ -4,6 +4,7 @@
 //!
 //! It does not know what it stores, nor how the servers are reached.
 
+mod charts;
 mod driven;
 mod flush;
 mod lane;
@@ -23,10 +24,11 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, join_all, select};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use world::{Address, Task, Time, World};
 
 use self::{
+    charts::Charts,
     driven::Driven,
     lane::{Content, Lane, Part},
 };
@@ -34,7 +36,7 @@ use crate::{
     disk::{CHUNK, Durability, Fence, Offset, PAGE, SECTOR, Space, SpaceAsk, Traffic, VirtualDisk},
     error::Error,
     link::Chain,
-    map::{Chart, MAIN, MapClient, MapError, ServerState},
+    map::{MAIN, MapClient, MapError, ServerState},
     message::{Dial, Service, Writer},
     place::{ChainVersion, Group, ServerId, Volume},
 };
@@ -94,7 +96,7 @@ struct Inner {
     dial: Arc<dyn Dial>,
     config: ClientConfig,
     writer: Writer,
-    chart: watch::Sender<Arc<Chart>>,
+    charts: Charts,
     /// A server told of a newer chain than the chart has: the map is asked again at once, since its news may be lost.
     outdated: Arc<Notify>,
     lanes: Vec<Lane>,
@@ -137,7 +139,7 @@ impl Client {
     ) -> Result<Arc<Self>, Error> {
         let deadline = world.clock.now() + config.deadline;
         let chart = match map.chart(0, deadline).await {
-            Ok(Some(chart)) => Arc::new(chart),
+            Ok(Some(chart)) => chart,
             Ok(None) | Err(_) => return Err(Error::Unreachable),
         };
         let inner = Arc::new(Inner {
@@ -147,7 +149,7 @@ impl Client {
             writer: Writer { session: config.session, client: world.dice.roll() },
             lanes: (0..chart.bits.groups()).map(|group| Lane::new(Group(group))).collect(),
             config,
-            chart: watch::Sender::new(chart),
+            charts: Charts::new(chart),
             outdated: Arc::default(),
             services: Mutex::default(),
             shunned: Mutex::default(),
@@ -178,7 +180,7 @@ impl Drop for Client {
 async fn watch_chart(client: Weak<Inner>) {
     while let Some(inner) = client.upgrade() {
         let (world, map) = (inner.world.clone(), inner.map.clone());
-        let known = inner.chart.borrow().version;
+        let known = inner.charts.newest().version;
         let outdated = Arc::clone(&inner.outdated);
         drop(inner);
         let began = world.clock.now();
@@ -195,7 +197,7 @@ async fn watch_chart(client: Weak<Inner>) {
                 let Some(inner) = client.upgrade() else { return };
                 // The number of groups is fixed; a chart with another one is none of this cluster.
                 if chart.bits.groups() as usize == inner.lanes.len() {
-                    inner.chart.send_replace(Arc::new(chart));
+                    inner.charts.replace(chart);
                 }
             }
             Ok(None) => {}
@@ -260,18 +262,18 @@ impl Inner {
     }
 
     fn chain(&self, group: Group) -> Option<Chain> {
-        self.chart.borrow().chain(group).cloned()
+        self.charts.newest().chain(group).cloned()
     }
 
     /// A server says that this chain has this version.
     fn heard(&self, group: Group, version: ChainVersion) {
-        if self.chart.borrow().chain(group).is_some_and(|chain| chain.version < version) {
+        if self.charts.newest().chain(group).is_some_and(|chain| chain.version < version) {
             self.outdated.notify_one();
         }
     }
 
     fn group_of(&self, at: u64) -> Group {
-        self.chart.borrow().group_of(self.config.volume, at)
+        self.charts.newest().group_of(self.config.volume, at)
     }
 
     fn deadline(&self) -> Time {
@@ -280,7 +282,7 @@ impl Inner {
 
     /// The groups of the chunks in a range.
     fn groups_in(&self, at: u64, length: u64) -> BTreeSet<Group> {
-        let chart = self.chart.borrow();
+        let chart = self.charts.newest();
         let (first, last) = (at / CHUNK, (at + length - 1) / CHUNK);
         // So many chunks surely fall in all groups; and naming one too many does no harm.
         if last - first >= u64::from(chart.bits.groups()).saturating_mul(16) {
@@ -305,14 +307,10 @@ impl Inner {
 
     /// Waits before the next try: until the chart moves, or for a little while that grows.
     async fn pause(&self, tries: u32) {
-        let mut charts = self.chart.subscribe();
         let for_long = (PAUSE * (1 << tries.min(8))).min(LONG_PAUSE);
-        let moved = charts.changed();
+        let moved = self.charts.moved();
         futures_util::pin_mut!(moved);
-        let timer = self.world.clock.sleep(for_long);
-        if let Either::Left((Err(_), timer)) = select(moved, timer).await {
-            timer.await;
-        }
+        select(moved, self.world.clock.sleep(for_long)).await;
     }
 
     /// The error of a request on `group` that had no answer in time: names who is in the way.
@@ -462,7 +460,7 @@ impl VirtualDisk for Client {
     async fn space(&self) -> Result<Space, Error> {
         let inner = &self.inner;
         let servers = inner.map.servers(inner.deadline()).await.map_err(unanswered)?;
-        let copies = u64::from(inner.chart.borrow().replication.max(1));
+        let copies = u64::from(inner.charts.newest().replication.max(1));
         let sum = |of: fn(&Space) -> u64| servers.iter().map(|info| of(&info.space)).sum::<u64>();
         Ok(Space { total: sum(|x| x.total) / copies, free: sum(|x| x.free) / copies })
     }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     error::Error,
     link::Chain,
+    map::Chart,
     message::{Change, Discard, Refusal, Reply, Request, Ticket, Unanswered, Write, page_sums},
     place::{ChainVersion, Group, Sequence, ServerId},
 };
@@ -160,9 +161,8 @@ impl Inner {
         version: ChainVersion,
         call: Driven<Result<Reply, Unanswered>>,
     ) -> Option<Result<Reply, Unanswered>> {
-        let mut charts = self.chart.subscribe();
-        let moved = charts
-            .wait_for(|chart| chart.chain(group).is_some_and(|chain| chain.version > version));
+        let newer = |chart: &Chart| chart.chain(group).is_some_and(|chain| chain.version > version);
+        let moved = self.charts.until(newer);
         futures_util::pin_mut!(moved);
         let Either::Left((reply, _)) = select(call, moved).await else { return None };
         if let Ok(Reply::Refused(Refusal::Stale(newer)) | Reply::Data { chain: newer, .. }) = &reply
