@@ -10,6 +10,7 @@
 
 mod cluster;
 mod compare;
+mod data;
 mod gauge;
 mod groups;
 mod locks;
@@ -49,6 +50,16 @@ enum Command {
         #[arg(long, default_value_t = 3_300)]
         files: usize,
     },
+    /// Make input for jobs: text, or records to be sorted.
+    #[command(subcommand)]
+    Data(data::Make),
+    /// Judge a sorted output: all records of the input, in order.
+    Sorted {
+        /// The directory that was sorted.
+        input: PathBuf,
+        /// The directory of parts.
+        output: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,6 +78,11 @@ fn run(command: Option<Command>) -> Result<()> {
         Command::RaftCore(options) => raft_core::run(&options),
         Command::Raft(options) => groups::run(&options),
         Command::Locks(options) => locks::run(&options),
+        Command::Data(what) => data::make(&what),
+        Command::Sorted { input, output } => {
+            println!("{}", data::judge(&input, &output)?);
+            Ok(())
+        }
         Command::Tree { out, files } => {
             let tree = tree::pack(&out, files)?;
             println!("{} files, {} bytes in {}", tree.files, tree.bytes, out.display());
