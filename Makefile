@@ -21,6 +21,7 @@ test: need ## everything that CI runs
 	cargo build --release --workspace --all-targets
 	cargo run --release --quiet --package plumeria-xtask -- verify
 	@./scripts/mounted-tests
+	@./scripts/page-in-browser --if-there
 	@./scripts/readme-commands
 	@./scripts/demo
 	@./scripts/crash/all --rounds 1

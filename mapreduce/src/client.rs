@@ -103,15 +103,15 @@ impl Service for Client {
         ask!(self.end(request), SHORT).await.map(|_| ())
     }
 
-    async fn jobs(&self) -> Result<JobsReply, Error> {
-        ask!(self.jobs(JobsRequest {}), SHORT).await
+    async fn jobs(&self, over: bool) -> Result<JobsReply, Error> {
+        ask!(self.jobs(JobsRequest { over }), SHORT).await
     }
 
     async fn kill(&self, job: u64) -> Result<bool, Error> {
         ask!(self.kill(KillRequest { job }), SHORT).await.map(|reply| reply.known)
     }
 
-    async fn logs(&self, job: u64) -> Result<LogsReply, Error> {
-        ask!(self.logs(LogsRequest { job }), SHORT).await
+    async fn logs(&self, job: u64, kept: bool) -> Result<LogsReply, Error> {
+        ask!(self.logs(LogsRequest { job, kept }), SHORT).await
     }
 }

@@ -38,6 +38,10 @@ pub(crate) mod name {
     pub(crate) const LOCAL_MAPS: &str = "Data-local map tasks";
     /// In [`super::JOB`]: those that began elsewhere, although another worker is on such a machine.
     pub(crate) const REMOTE_MAPS: &str = "Remote map tasks";
+    /// In [`super::JOB`]: bytes of splits that the machine of the attempt that counts keeps.
+    pub(crate) const LOCAL_BYTES: &str = "Data-local bytes";
+    /// In [`super::JOB`]: the others, of splits of which it is known where they are.
+    pub(crate) const REMOTE_BYTES: &str = "Remote bytes";
     /// In [`super::BYTES`].
     pub(crate) const BYTES_READ: &str = "Bytes read";
     /// In [`super::BYTES`].

@@ -33,7 +33,7 @@ use crate::{
     },
     native::sample,
     peers::{Peers, Place},
-    progress::{Phase, Progress, View},
+    progress::{Phase, Progress, Skip, View},
     scheduler::Event,
     spec::{JobSpec, Program},
 };
@@ -71,13 +71,26 @@ pub struct Cluster {
     pub ballots: Option<Arc<dyn Ballots>>,
 }
 
+/// Who works for a job.
+#[derive(Clone)]
+pub struct Crew {
+    /// The job's number.
+    pub job: u64,
+    /// How its workers are reached.
+    pub peers: Peers,
+    /// Where they are.
+    pub workers: Vec<Place>,
+}
+
 /// Who watches a job.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Watch {
     /// How far it is, for a line.
     pub progress: watch::Sender<Progress>,
     /// More of it, for a page.
     pub page: watch::Sender<View>,
+    /// Who can be asked for more still, once it has begun.
+    pub crew: watch::Sender<Option<Crew>>,
 }
 
 /// Where [`Upload`]s of a job with this output directory lie while it runs.
@@ -99,6 +112,8 @@ pub struct Summary {
     pub failures: u32,
     /// Backup attempts, and those of them that were first.
     pub backups: (u32, u32),
+    /// Records that were left out.
+    pub skips: Vec<Skip>,
     /// From submission to `_SUCCESS`.
     pub elapsed: Duration,
 }
@@ -130,6 +145,8 @@ pub async fn run(
     let mut splits = plan(files.as_ref(), &mut spec, &programs).await?;
     Machines::of(workers).find(files.as_ref(), &mut splits).await?;
     let id = world.dice.roll();
+    let crew = Crew { job: id, peers: cluster.peers.clone(), workers: workers.to_vec() };
+    watch.crew.send_replace(Some(crew));
     let candidacy = match &cluster.ballots {
         Some(ballots) => Some(ballots.stand(id, &format!("job {}", spec.name)).await?),
         None => None,
@@ -207,11 +224,15 @@ async fn lead(
     let last = if finished.is_ok() { Phase::Done } else { Phase::Failed };
     job.show(last, watch);
     job.stop();
+    // All that is there is another coordinator's business.
+    if matches!(finished, Err(Error::Deposed)) {
+        return finished;
+    }
+    // As long as the journal is there, somebody sees to it.
+    job.remember().await;
     let (files, output) = (job.cluster.files.as_ref(), &job.spec.output);
     let removed = match &finished {
         Ok(_) => output::tidy(files, output, job.id).await,
-        // All that is there is another coordinator's business.
-        Err(Error::Deposed) => return finished,
         // So that the job can be submitted again; the directory was ours from the start.
         Err(_) => output::discard(files, output, job.id).await,
     };

@@ -41,6 +41,8 @@ pub struct Progress {
     pub failures: u32,
     /// Backup attempts that were made of slow ones.
     pub backups: u32,
+    /// Running attempts that are slower than half the usual.
+    pub stragglers: u32,
     /// Since the job began.
     pub elapsed: Duration,
     /// Input bytes a second, since the maps began.
@@ -56,6 +58,8 @@ pub struct Attempt {
     pub task: String,
     /// Its number.
     pub attempt: u32,
+    /// What its log is called.
+    pub label: String,
     /// Where it runs.
     pub worker: String,
     /// Thousandths that are done.
@@ -71,9 +75,22 @@ pub struct Failure {
     pub task: String,
     /// Its number.
     pub attempt: u32,
+    /// What its log is called.
+    pub label: String,
     /// Where it ran.
     pub worker: String,
     /// Why.
+    pub reason: String,
+}
+
+/// A record that is left out, because two attempts failed on it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Skip {
+    /// The task that has it in its split.
+    pub task: String,
+    /// Its number in the split, counted from 0.
+    pub record: u64,
+    /// What the last failure on it said; names the file and the place in it, as far as that is known.
     pub reason: String,
 }
 
@@ -94,8 +111,10 @@ pub struct View {
     pub attempts: Vec<Attempt>,
     /// The latest failures.
     pub failures: Vec<Failure>,
-    /// Records that were skipped.
+    /// Records that were skipped, in attempts that count.
     pub skipped: u64,
+    /// Which records those are; the first thousand.
+    pub skips: Vec<Skip>,
     /// Input bytes a second, at equal distances.
     pub rates: Vec<u64>,
     /// The distance of the rates.

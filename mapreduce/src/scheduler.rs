@@ -11,6 +11,7 @@
 //! replaced. Attempts end with the coordinator that began them ([`Event::Resumed`]); what is done stays done.
 
 mod early;
+mod failing;
 mod late;
 mod look;
 mod sizes;
@@ -24,6 +25,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use world::Time;
 
+use failing::Why;
 pub(crate) use sizes::Sizes;
 use tasks::{State, Tasks};
 
@@ -42,6 +44,16 @@ pub(crate) struct NodeNo(pub(crate) u32);
 pub(crate) enum Task {
     Map(u32),
     Reduce(u32),
+}
+
+impl Task {
+    /// An attempt as its directory and log are called: `m-00003-0`.
+    pub(crate) fn label(self, attempt: u32) -> String {
+        match self {
+            Self::Map(number) => format!("m-{number:05}-{attempt}"),
+            Self::Reduce(number) => format!("r-{number:05}-{attempt}"),
+        }
+    }
 }
 
 impl std::fmt::Display for Task {
@@ -67,13 +79,14 @@ pub(crate) enum Event {
     Done { worker: WorkerNo, task: Task, attempt: u32, sizes: Sizes },
     /// The output of an attempt has its name.
     Committed { task: Task, attempt: u32 },
-    /// An attempt failed; a reduce may name the maps whose output it could not get, a map the record of its split.
+    /// An attempt failed; a reduce may name the attempts of maps whose output it could not get, a map the record of its
+    /// split.
     Failed {
         worker: WorkerNo,
         task: Task,
         attempt: u32,
         reason: String,
-        lost: Vec<u32>,
+        lost: Vec<(u32, u32)>,
         record: Option<u64>,
     },
     /// A worker cannot be reached.
@@ -121,9 +134,6 @@ pub(crate) struct Limits {
     /// Reduces may begin when so many percent of the maps are done, and none is idle.
     pub(crate) early_percent: u32,
 }
-
-/// Tasks that may fail on a worker before it is set aside.
-const BAD_AFTER: u32 = 3;
 
 #[derive(Clone, Copy, Debug)]
 struct Running {
@@ -239,8 +249,9 @@ impl Scheduler {
             Event::Committed { task, attempt } => self.committed(task, attempt),
             Event::Failed { worker, task, attempt, reason, lost, record } => {
                 self.hear(now, worker);
-                self.lost_maps(&lost);
-                self.failed(now, worker, (task, attempt), (reason, record), &mut effects);
+                self.lost_maps(&lost, &reason, &mut effects);
+                let why = Why { reason, record, lost: !lost.is_empty() };
+                self.failed(now, worker, (task, attempt), why, &mut effects);
             }
             Event::Lost { worker } => self.lose(now, worker, "its worker was lost", &mut effects),
             Event::Tick => self.tick(now, &mut effects),
@@ -392,89 +403,6 @@ impl Scheduler {
             if self.take(now, worker, (task, attempt)).is_some() {
                 effects.push(Effect::Cancel { worker, task, attempt });
             }
-        }
-    }
-
-    /// Maps whose output could not be had run again.
-    fn lost_maps(&mut self, lost: &[u32]) {
-        for map in lost {
-            if let Some(State::Done { worker: Some(_), .. }) = self.maps.state(*map) {
-                self.maps.set(*map, State::Idle);
-            }
-        }
-    }
-
-    fn failed(
-        &mut self,
-        now: Time,
-        worker: WorkerNo,
-        (task, attempt): (Task, u32),
-        (reason, record): (String, Option<u64>),
-        effects: &mut Vec<Effect>,
-    ) {
-        let (tasks, number) = self.tasks(task);
-        // Its output was accepted, but could not get its name.
-        let committing = tasks.state(number) == Some(&State::Committing { attempt });
-        if committing {
-            tasks.set(number, State::Idle);
-        } else if self.take(now, worker, (task, attempt)).is_none() {
-            return;
-        }
-        self.tally.failures += 1;
-        let skip = self.limits.skip;
-        let (tasks, number) = self.tasks(task);
-        tasks.end_attempt(number, worker, attempt);
-        tasks.note_failed_on(number, worker);
-        let excused = record.is_some_and(|record| tasks.note_bad(number, record, skip));
-        if !excused && let Some(known) = self.workers.get_mut(&worker) {
-            known.failures += 1;
-            self.set_aside(worker);
-        }
-        self.charge(task, (excused, reason), effects);
-    }
-
-    /// A worker on which one task after the other fails gets no more; but never a quarter of them.
-    fn set_aside(&mut self, worker: WorkerNo) {
-        let aside = self.workers.values().filter(|worker| worker.aside).count();
-        let may = (aside + 1) * 4 <= self.workers.len();
-        if let Some(known) = self.workers.get_mut(&worker)
-            && may
-            && !known.aside
-            && known.failures >= BAD_AFTER
-        {
-            known.aside = true;
-            self.tally.aside += 1;
-            self.note_free(worker);
-        }
-    }
-
-    /// Counts a failed attempt; the task runs again, or the job fails.
-    fn charge(&mut self, task: Task, (excused, reason): (bool, String), effects: &mut Vec<Effect>) {
-        let most = self.limits.attempts;
-        let (tasks, number) = self.tasks(task);
-        if !tasks.is_open(number) {
-            return;
-        }
-        let attempts = tasks.note_failure(number, excused);
-        if attempts >= most {
-            self.end(Effect::GiveUp { task: Some(task), attempts, reason }, effects);
-        }
-    }
-
-    fn lose(&mut self, now: Time, worker: WorkerNo, reason: &str, effects: &mut Vec<Effect>) {
-        let Some(gone) = self.workers.remove(&worker) else { return };
-        self.free.remove(&worker);
-        if !self.reduces.are_done() {
-            self.maps.forget_outputs_of(worker);
-        }
-        for (task, attempt) in gone.running.into_keys() {
-            self.tally.failures += 1;
-            let (tasks, number) = self.tasks(task);
-            tasks.end_attempt(number, worker, attempt);
-            self.charge(task, (false, reason.to_owned()), effects);
-        }
-        if self.workers.is_empty() {
-            self.since_alone = Some(now);
         }
     }
 

@@ -30,9 +30,9 @@ pub(crate) trait Service: Send + Sync {
     async fn cancel(&self, request: CancelRequest) -> Result<(), Error>;
     async fn ping(&self, request: PingRequest) -> Result<PingReply, Error>;
     async fn end(&self, request: EndRequest) -> Result<(), Error>;
-    async fn jobs(&self) -> Result<JobsReply, Error>;
+    async fn jobs(&self, over: bool) -> Result<JobsReply, Error>;
     async fn kill(&self, job: u64) -> Result<bool, Error>;
-    async fn logs(&self, job: u64) -> Result<LogsReply, Error>;
+    async fn logs(&self, job: u64, kept: bool) -> Result<LogsReply, Error>;
 }
 
 /// A worker on the wire.
@@ -91,8 +91,8 @@ impl Workers for Server {
         Ok(Response::new(EndReply {}))
     }
 
-    async fn jobs(&self, _: Request<JobsRequest>) -> Result<Response<JobsReply>, Status> {
-        self.0.jobs().await.map(Response::new).map_err(status)
+    async fn jobs(&self, request: Request<JobsRequest>) -> Result<Response<JobsReply>, Status> {
+        self.0.jobs(request.into_inner().over).await.map(Response::new).map_err(status)
     }
 
     async fn kill(&self, request: Request<KillRequest>) -> Result<Response<KillReply>, Status> {
@@ -101,6 +101,7 @@ impl Workers for Server {
     }
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<LogsReply>, Status> {
-        self.0.logs(request.into_inner().job).await.map(Response::new).map_err(status)
+        let LogsRequest { job, kept } = request.into_inner();
+        self.0.logs(job, kept).await.map(Response::new).map_err(status)
     }
 }

@@ -2,11 +2,11 @@
 //! an index of its partitions. It can be made again, so nothing is synced. What the records are is not known here.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +16,7 @@ use world::{File, OpenMode, Time, World};
 
 use crate::{
     error::Error,
+    history,
     proto::{Attempt, JobRow, Log},
     shuffle::run::{Packer, Place},
     task::Gauge,
@@ -24,11 +25,8 @@ use crate::{
 /// A job whose coordinator was not heard of for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(900);
 const PREFIX: &str = "plumeria-map-";
-/// Jobs that are remembered when they are over.
-const HISTORY: usize = 50;
-/// Bytes of one log, and of all logs of a job, that are handed out.
-const LOG: usize = 16 << 10;
-const LOGS: usize = 512 << 10;
+/// Logs of one job that a worker keeps in the file system at most.
+const KEPT: u32 = 200;
 const HOME: &str = "plumeria-job-";
 
 /// One finished map.
@@ -121,6 +119,8 @@ pub(crate) struct JobStore {
     /// The coordinator's account of the job.
     view: Mutex<Vec<u8>>,
     killed: AtomicBool,
+    /// Logs that were kept in the file system.
+    kept: AtomicU32,
     /// Of the newest coordinator that was heard of.
     term: Mutex<u64>,
 }
@@ -195,20 +195,10 @@ impl JobStore {
     }
 }
 
-/// A job that is over.
-struct Over {
-    job: u64,
-    view: Vec<u8>,
-    since: Time,
-    logs: Vec<Log>,
-}
-
 pub(crate) struct Store {
     world: World,
     dir: PathBuf,
     jobs: Mutex<BTreeMap<u64, Arc<JobStore>>>,
-    /// Jobs that are over, the latest last.
-    over: Mutex<VecDeque<Over>>,
     number: AtomicU64,
 }
 
@@ -225,8 +215,8 @@ impl Store {
                 world.disk.remove_all(&path).map_err(failed)?;
             }
         }
-        let (jobs, over, number) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
-        Ok(Self { world: world.clone(), dir: dir.to_owned(), jobs, over, number })
+        let (jobs, number) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Self { world: world.clone(), dir: dir.to_owned(), jobs, number })
     }
 
     pub(crate) fn writer(&self, job: u64, compress: bool) -> Result<Writer, Error> {
@@ -254,6 +244,7 @@ impl Store {
                 heard: Mutex::new(now),
                 view: Mutex::default(),
                 killed: AtomicBool::new(false),
+                kept: AtomicU32::new(0),
                 term: Mutex::default(),
             })
         });
@@ -266,17 +257,10 @@ impl Store {
         self.dir.join(format!("{HOME}{job:016x}"))
     }
 
-    /// The job is over; its account of itself and its logs stay for a while.
-    pub(crate) fn end(&self, job: u64, view: Vec<u8>) {
-        let logs = self.logs(job).unwrap_or_default();
+    /// The job is over.
+    pub(crate) fn end(&self, job: u64) {
         let Some(known) = self.jobs.lock().remove(&job) else { return };
         known.cancel();
-        let mut over = self.over.lock();
-        if over.len() == HISTORY {
-            over.pop_front();
-        }
-        over.push_back(Over { job, view, since: self.world.clock.now(), logs });
-        drop(over);
         let home = self.home(job);
         if self.world.disk.exists(&home)
             && let Err(error) = self.world.disk.remove_all(&home)
@@ -285,28 +269,17 @@ impl Store {
         }
     }
 
-    /// The jobs that run, and those that are over, the latest last.
+    /// The jobs that run.
     pub(crate) fn rows(&self) -> Vec<JobRow> {
         let now = self.world.clock.now();
-        let age = |since: Time| now.since(since).as_millis() as u64;
-        let over = self.over.lock();
-        let mut rows: Vec<_> = over
-            .iter()
-            .map(|one| JobRow {
-                job: one.job,
-                view: one.view.clone(),
-                over: true,
-                age_ms: age(one.since),
-            })
-            .collect();
-        drop(over);
-        rows.extend(self.jobs.lock().iter().map(|(job, known)| JobRow {
+        let jobs = self.jobs.lock();
+        let row = |(job, known): (&u64, &Arc<JobStore>)| JobRow {
             job: *job,
             view: known.view.lock().clone(),
             over: false,
-            age_ms: age(*known.heard.lock()),
-        }));
-        rows
+            age_ms: now.since(*known.heard.lock()).as_millis() as u64,
+        };
+        jobs.iter().map(row).collect()
     }
 
     /// Wants a job to end; tells whether it is known here.
@@ -316,25 +289,35 @@ impl Store {
         known.inspect(|known| known.killed.store(true, Ordering::Relaxed)).is_some()
     }
 
+    fn logs_of(&self, job: u64) -> PathBuf {
+        self.home(job).join("logs")
+    }
+
+    /// What an attempt that has ended said on standard error; none if it said nothing, or enough of its job is kept.
+    pub(crate) fn log(&self, job: u64, label: &str) -> Option<Vec<u8>> {
+        let known = self.jobs.lock().get(&job).cloned()?;
+        let text = self.world.disk.read(&self.logs_of(job).join(label)).ok()?;
+        let keep = !text.is_empty() && known.kept.fetch_add(1, Ordering::Relaxed) < KEPT;
+        keep.then_some(text)
+    }
+
     /// What the programs of a job said on standard error here, the end of it if it was much.
     pub(crate) fn logs(&self, job: u64) -> Result<Vec<Log>, Error> {
-        if let Some(over) = self.over.lock().iter().find(|over| over.job == job) {
-            return Ok(over.logs.clone());
-        }
-        let dir = self.home(job).join("logs");
+        let dir = self.logs_of(job);
         if !self.world.disk.exists(&dir) {
             return Ok(Vec::new());
         }
         let failed = |error| Error::disk(format!("reading the logs in {}", dir.display()), error);
         let mut logs = Vec::new();
-        let mut left = LOGS;
+        let mut left = history::ALL_LOGS;
         for path in self.world.disk.list(&dir).map_err(failed)? {
             let text = self.world.disk.read(&path).map_err(failed)?;
-            let take = text.len().min(LOG).min(left);
-            left -= take;
+            let text = history::tail(&text);
+            let text = text[text.len() - text.len().min(left)..].to_vec();
+            left -= text.len();
             let label = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            let text = text[text.len() - take..].to_vec();
-            logs.push(Log { label: label.unwrap_or_default(), text });
+            let (label, place) = (label.unwrap_or_default(), String::new());
+            logs.push(Log { label, text, place });
         }
         logs.retain(|log| !log.text.is_empty());
         Ok(logs)

@@ -13,6 +13,7 @@ use crate::{
         ballots::Term,
         standby::{Followed, Standbys},
     },
+    history::History,
     job::Cluster,
     peers::Place,
     proto::{
@@ -20,6 +21,7 @@ use crate::{
         HelloReply, JobsReply, LogsReply, MapReply, MapRequest, PingReply, PingRequest,
         ReduceReply, ReduceRequest,
     },
+    scheduler::Task,
     service::Service,
     slots::{Slot, Slots},
     spec::{JobSpec, Program},
@@ -53,6 +55,7 @@ pub struct Worker {
     cluster: Cluster,
     standbys: Arc<Standbys>,
     store: Arc<Store>,
+    history: History,
     config: Config,
     slots: Slots,
     /// Different each time that it starts: what it had before is gone.
@@ -76,6 +79,7 @@ impl Worker {
         let worker = Arc::new(Self {
             world: world.clone(),
             standbys: Standbys::new(world, cluster, &place.0),
+            history: History::new(world, &cluster.files),
             cluster: cluster.clone(),
             store,
             config,
@@ -173,6 +177,21 @@ impl Worker {
         let counters = task::reduce::run(&bench, work, parts).await?;
         Ok(ReduceReply { counters: Some((&counters).into()), ..ReduceReply::default() })
     }
+
+    /// Keeps what an attempt that has ended said, where it outlives this worker.
+    async fn keep_log(&self, (job, term): (u64, u64), task: Task, attempt: u32) {
+        // Nobody but its own process knows a job without an election.
+        if Term(term) == Term::default() {
+            return;
+        }
+        let (store, label) = (self.store.clone(), task.label(attempt));
+        let name = label.clone();
+        let Some(text) = self.world.blocking(move || store.log(job, &name)).await else { return };
+        let kept = self.history.keep_log((job, &label), &self.config.place.0, &text).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, label, "the log of an attempt is not kept");
+        }
+    }
 }
 
 #[async_trait]
@@ -182,7 +201,10 @@ impl Service for Worker {
     }
 
     async fn map(&self, request: MapRequest) -> Result<MapReply, Error> {
-        Ok(self.run_map(request).await.unwrap_or_else(|error| MapReply {
+        let of = ((request.job, request.term), Task::Map(request.map), request.attempt);
+        let done = self.run_map(request).await;
+        self.keep_log(of.0, of.1, of.2).await;
+        Ok(done.unwrap_or_else(|error| MapReply {
             failed: error.to_string(),
             record: error.record().map_or(0, |record| record + 1),
             ..MapReply::default()
@@ -190,7 +212,10 @@ impl Service for Worker {
     }
 
     async fn reduce(&self, request: ReduceRequest) -> Result<ReduceReply, Error> {
-        Ok(match self.run_reduce(request).await {
+        let of = ((request.job, request.term), Task::Reduce(request.reduce), request.attempt);
+        let done = self.run_reduce(request).await;
+        self.keep_log(of.0, of.1, of.2).await;
+        Ok(match done {
             Ok(reply) => reply,
             Err(Failed::Lost(lost)) => {
                 ReduceReply { failed: lost.reason, lost: lost.maps, counters: None }
@@ -247,24 +272,31 @@ impl Service for Worker {
     }
 
     async fn end(&self, request: EndRequest) -> Result<(), Error> {
-        let EndRequest { job, view, term } = request;
+        let EndRequest { job, term } = request;
         self.admit(job, term)?;
         self.standbys.leave(job);
         let store = self.store.clone();
-        let view = if view.len() <= VIEW_LIMIT { view } else { Vec::new() };
-        self.world.blocking(move || store.end(job, view)).await;
+        self.world.blocking(move || store.end(job)).await;
         Ok(())
     }
 
-    async fn jobs(&self) -> Result<JobsReply, Error> {
-        Ok(JobsReply { jobs: self.store.rows() })
+    async fn jobs(&self, over: bool) -> Result<JobsReply, Error> {
+        if !over {
+            return Ok(JobsReply { jobs: self.store.rows() });
+        }
+        let failed = |error| Error::files("reading the jobs that are over", error);
+        Ok(JobsReply { jobs: self.history.rows().await.map_err(failed)? })
     }
 
     async fn kill(&self, job: u64) -> Result<bool, Error> {
         Ok(self.store.kill(job))
     }
 
-    async fn logs(&self, job: u64) -> Result<LogsReply, Error> {
+    async fn logs(&self, job: u64, kept: bool) -> Result<LogsReply, Error> {
+        if kept {
+            let failed = |error| Error::files("reading the logs that are kept", error);
+            return Ok(LogsReply { logs: self.history.logs(job).await.map_err(failed)? });
+        }
         let store = self.store.clone();
         Ok(LogsReply { logs: self.world.blocking(move || store.logs(job)).await? })
     }

@@ -265,7 +265,7 @@ fn files() -> Result<()> {
 }
 
 /// Splitting and scheduling of jobs at full count, a coordinator lost in each of its calls, the seven classic behaviours a
-/// hundred times, and the programs of others as oracles.
+/// hundred times, the status page in a browser, and the programs of others as oracles.
 fn jobs() -> Result<()> {
     let package = ["nextest", "run", "--release", "--package", "plumeria-mapreduce"];
     let mut counts = cargo(&package);
@@ -276,6 +276,8 @@ fn jobs() -> Result<()> {
     let mut classic = cargo(&package);
     classic.args(["-E", "test(/^lab::/)", "--stress-count", "100", "--retries", "0"]);
     run(classic)?;
+    run(cargo(&["build", "--release", "--quiet", "--package", "plumeria-cli"]))?;
+    run(Command::new(root().join("scripts/page-in-browser")))?;
     run(Command::new(root().join("scripts/job-oracles")))?;
     let mut oracles = cargo(&package);
     // Not skipped if they are missing.

@@ -15,7 +15,7 @@ use super::ballots::Term;
 use crate::{counters::Counters, error::Error, files::Files, input::plan::Split, scheduler::Event};
 
 /// The format of the entries.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEAD: usize = 8;
 /// Longer entries are not believed.
 const ENTRY_LIMIT: usize = 1 << 30;

@@ -1,5 +1,4 @@
-//! Which machines a split is best read on: those that keep at least half of it. How long a task waits for one of them is
-//! the scheduler's business.
+//! Which machines keep how much of a split. How long a task waits for one of them is the scheduler's business.
 
 use std::collections::BTreeMap;
 
@@ -33,25 +32,24 @@ impl Machines {
         self.number(&worker.host())
     }
 
-    /// Notes for each split the machines that keep at least half of it.
+    /// Notes for each split how much of it the machines keep.
     pub(crate) async fn find(&self, files: &dyn Files, splits: &mut [Split]) -> Result<(), Error> {
         if self.0.len() < 2 {
             return Ok(());
         }
         for split in splits {
-            let mut near: BTreeMap<NodeNo, u64> = BTreeMap::new();
+            let mut held: BTreeMap<NodeNo, u64> = BTreeMap::new();
             for piece in &split.pieces {
                 let failed =
                     |error| Error::files(format!("looking where {} is", piece.path), error);
                 let hosts = files.hosts(InodeNo(piece.ino), piece.offset, piece.length);
                 for (host, bytes) in hosts.await.map_err(failed)? {
                     if let Some(node) = self.number(&host) {
-                        *near.entry(node).or_insert(0) += bytes;
+                        *held.entry(node).or_insert(0) += bytes;
                     }
                 }
             }
-            let most = near.into_iter().filter(|(_, bytes)| *bytes * 2 >= split.bytes.max(1));
-            split.near = most.map(|(node, _)| node).collect();
+            split.held = held.into_iter().collect();
         }
         Ok(())
     }

@@ -25,8 +25,16 @@ const FILE_COST: u64 = 64 << 10;
 pub(crate) struct Split {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) bytes: u64,
-    /// The machines that it is best read on.
-    pub(crate) near: Vec<NodeNo>,
+    /// How many of them each machine with workers keeps, if that makes a difference.
+    pub(crate) held: Vec<(NodeNo, u64)>,
+}
+
+impl Split {
+    /// The machines that it is best read on: those that keep at least half of it.
+    pub(crate) fn near(&self) -> Vec<NodeNo> {
+        let most = self.held.iter().filter(|(_, bytes)| *bytes * 2 >= self.bytes.max(1));
+        most.map(|(node, _)| *node).collect()
+    }
 }
 
 /// One file of the input.
@@ -201,7 +209,7 @@ fn cut(file: &InputFile, target: u64, rule: &Rule, splits: &mut Vec<Split>) {
         // A record that is longer than a split.
         let length = if length == 0 { left } else { length };
         let pieces = vec![piece(file, offset, length)];
-        splits.push(Split { pieces, bytes: length, near: Vec::new() });
+        splits.push(Split { pieces, bytes: length, held: Vec::new() });
         offset += length;
         if offset >= file.size {
             return;

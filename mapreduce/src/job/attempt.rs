@@ -18,7 +18,7 @@ pub(super) enum Ask {
 /// What became of it.
 pub(super) enum Told {
     Done { sizes: Sizes, counters: Counters },
-    Failed { reason: String, lost: Vec<u32>, record: Option<u64> },
+    Failed { reason: String, lost: Vec<(u32, u32)>, record: Option<u64> },
 }
 
 impl Ask {
@@ -55,7 +55,8 @@ impl Ask {
             }
             Self::Reduce(request) => {
                 let reply = service.reduce(request).await?;
-                (reply.failed, (Sizes::default(), reply.counters), reply.lost, None)
+                let lost = reply.lost.iter().map(|lost| (lost.map, lost.attempt)).collect();
+                (reply.failed, (Sizes::default(), reply.counters), lost, None)
             }
         };
         if !failed.is_empty() {

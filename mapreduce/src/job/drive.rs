@@ -24,6 +24,7 @@ use crate::{
         ballots::Term,
         journal::{Begin, Entry, Journal},
     },
+    history::History,
     input::{near::Machines, plan::Split},
     peers::Place,
     progress::Phase,
@@ -495,6 +496,7 @@ impl Job {
             reduces: self.spec.reduces,
             failures: tally.failures,
             backups: (tally.backups, tally.backups_won),
+            skips: self.machine.skips(),
             elapsed: self.now().since(Time::ZERO),
         })
     }
@@ -505,11 +507,22 @@ impl Job {
         self.state.feeds = Feeds::default();
     }
 
+    /// Keeps the job's last account of itself where it outlives workers; a job of one process has none.
+    pub(super) async fn remember(&self) {
+        if !self.is_journalled() {
+            return;
+        }
+        let view = self.state.view.borrow().as_ref().clone();
+        let history = History::new(&self.world, &self.cluster.files);
+        if let Err(error) = history.keep(self.id, view).await {
+            tracing::warn!(%error, "the job will not be in the history");
+        }
+    }
+
     /// Lets the workers forget the job; one that does not hear it forgets by itself in time.
     pub(super) async fn end(&mut self) {
-        let view = self.state.view.borrow().as_ref().clone();
         for place in &self.workers {
-            let request = proto::EndRequest { job: self.id, view: view.clone(), term: self.term.0 };
+            let request = proto::EndRequest { job: self.id, term: self.term.0 };
             if let Ok(service) = self.cluster.peers.get(place)
                 && let Err(error) = service.end(request).await
             {

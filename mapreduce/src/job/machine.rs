@@ -12,8 +12,8 @@ use world::Time;
 use crate::{
     counters::{Counters, JOB, name},
     input::plan::Split,
-    progress::Failure,
-    scheduler::{Effect, Event, Limits, Scheduler, Task, WorkerNo},
+    progress::{Failure, Skip},
+    scheduler::{Effect, Event, Limits, NodeNo, Scheduler, Task, WorkerNo},
     spec::JobSpec,
 };
 
@@ -26,13 +26,24 @@ const DELAY: Duration = Duration::from_secs(1);
 /// Failures that are remembered for whoever looks.
 const FAILURES: usize = 20;
 
+/// Records that are left out and listed.
+const SKIPS: usize = 1000;
+/// Bytes of what is said of one.
+const SKIP_REASON: usize = 1000;
+
+/// Bytes of a split, and how many of them each machine keeps.
+type Held = (u64, Vec<(NodeNo, u64)>);
+
 /// The machine.
 pub(crate) struct Machine {
     pub(crate) scheduler: Scheduler,
     workers: Vec<String>,
+    held: Vec<Held>,
     /// Of the attempt that counts, for each task.
     counters: BTreeMap<Task, Counters>,
     failures: VecDeque<Failure>,
+    /// Records that are left out, by map and number, and why.
+    skips: BTreeMap<(u32, u64), String>,
     /// Of all effects so far.
     digest: u32,
     /// The job's time when it was told something last.
@@ -52,12 +63,14 @@ impl Machine {
             delay: DELAY,
             early_percent: spec.early_percent,
         };
-        let near = splits.iter().map(|split| split.near.clone()).collect();
+        let near = splits.iter().map(Split::near).collect();
         Self {
             scheduler: Scheduler::new(near, spec.reduces, limits),
             workers: workers.to_vec(),
+            held: splits.iter().map(|split| (split.bytes, split.held.clone())).collect(),
             counters: BTreeMap::new(),
             failures: VecDeque::new(),
+            skips: BTreeMap::new(),
             digest: 0,
             at: Time::ZERO,
         }
@@ -72,6 +85,11 @@ impl Machine {
     ) -> Vec<Effect> {
         self.at = self.at.max(at);
         let failure = self.failure(&event);
+        let bad = bad_record(&event);
+        let ran_on = match &event {
+            Event::Done { worker, .. } => self.scheduler.node(*worker),
+            _ => None,
+        };
         let before = self.scheduler.tally().failures;
         let effects = self.scheduler.handle(self.at, event);
         // What was given up on purpose is no failure.
@@ -83,11 +101,18 @@ impl Machine {
             }
             self.failures.push_back(failure);
         }
+        if let Some((map, record, reason)) = bad
+            && self.skips.len() < SKIPS
+            && self.scheduler.skips(map, record)
+        {
+            self.skips.insert((map, record), reason);
+        }
         let accepted = effects.iter().find_map(|effect| match effect {
             Effect::Accept { task, .. } => Some(*task),
             _ => None,
         });
-        if let (Some(task), Some(counters)) = (accepted, counters) {
+        if let (Some(task), Some(mut counters)) = (accepted, counters) {
+            self.locate(task, ran_on, &mut counters);
             self.counters.insert(task, counters);
         }
         if !effects.is_empty() {
@@ -102,9 +127,34 @@ impl Machine {
         Some(Failure {
             task: task.to_string(),
             attempt: *attempt,
+            label: task.label(*attempt),
             worker: self.place(*worker),
             reason: reason.clone(),
         })
+    }
+
+    /// Counts how many bytes of its input a map had on its own machine.
+    fn locate(&self, task: Task, ran_on: Option<NodeNo>, counters: &mut Counters) {
+        let Task::Map(map) = task else { return };
+        let Some((bytes, held)) = self.held.get(map as usize) else { return };
+        // It makes no difference, or nobody knows.
+        if held.is_empty() {
+            return;
+        }
+        let here = held.iter().find(|(node, _)| Some(*node) == ran_on);
+        let here = here.map_or(0, |(_, here)| *here).min(*bytes);
+        counters.add(JOB, name::LOCAL_BYTES, here);
+        counters.add(JOB, name::REMOTE_BYTES, bytes - here);
+    }
+
+    /// The records that are left out.
+    pub(crate) fn skips(&self) -> Vec<Skip> {
+        let skip = |((map, record), reason): (&(u32, u64), &String)| Skip {
+            task: Task::Map(*map).to_string(),
+            record: *record,
+            reason: reason.clone(),
+        };
+        self.skips.iter().map(skip).collect()
     }
 
     /// Where a worker is.
@@ -146,6 +196,16 @@ impl Machine {
     }
 }
 
+/// The map and the record of its split that an attempt failed on, and what it said.
+fn bad_record(event: &Event) -> Option<(u32, u64, String)> {
+    match event {
+        Event::Failed { task: Task::Map(map), record: Some(record), reason, .. } => {
+            Some((*map, *record, reason.chars().take(SKIP_REASON).collect()))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use world::Time;
@@ -154,9 +214,79 @@ mod tests {
     use crate::{
         counters::Counters,
         input::plan::Split,
-        scheduler::{Event, Sizes, Task, WorkerNo},
+        scheduler::{Event, NodeNo, Sizes, Task, WorkerNo},
         spec::JobSpec,
     };
+
+    #[test]
+    fn local_bytes_are_those_of_the_attempt_that_counts_and_what_its_machine_keeps() {
+        let split = |bytes, node, here| Split {
+            bytes,
+            held: vec![(NodeNo(node), here), (NodeNo(9), bytes)],
+            ..Split::default()
+        };
+        let splits = [split(100, 0, 80), split(50, 1, 50), Split { bytes: 7, ..Split::default() }];
+        let workers = ["a".to_owned(), "b".to_owned()];
+        let mut machine = Machine::new(&JobSpec::default(), &splits, &workers);
+        for number in 0..2 {
+            let (worker, node) = (WorkerNo(number), Some(NodeNo(number)));
+            let joined = Event::Joined { worker, incarnation: 1, slots: 3, node };
+            machine.apply(Time(1), joined, None);
+        }
+        let mut done = |worker, map, attempt| {
+            let (worker, sizes) = (WorkerNo(worker), Sizes::new(&[1]));
+            let event = Event::Done { worker, task: Task::Map(map), attempt, sizes };
+            machine.apply(Time(2), event, Some(Counters::default()));
+            let counted = machine.counters();
+            let of = |name| counted.get("Job Counters", name);
+            (of("Data-local bytes"), of("Remote bytes"))
+        };
+        assert_eq!(done(0, 0, 0), (80, 20));
+        // Again, by an attempt that does not count.
+        assert_eq!(done(0, 0, 0), (80, 20));
+        assert_eq!(done(1, 1, 0), (130, 20));
+        // Nobody knows where it is.
+        assert_eq!(done(0, 2, 0), (130, 20));
+        // The output of the first is lost; it runs again where nothing of its input is.
+        let lost = Event::Lost { worker: WorkerNo(0) };
+        machine.apply(Time(3), lost, None);
+        let done = Event::Done {
+            worker: WorkerNo(1),
+            task: Task::Map(0),
+            attempt: 1,
+            sizes: Sizes::new(&[1]),
+        };
+        machine.apply(Time::ZERO + std::time::Duration::from_secs(9), Event::Tick, None);
+        machine.apply(Time(4), done, Some(Counters::default()));
+        let counted = machine.counters();
+        let of = |name| counted.get("Job Counters", name);
+        assert_eq!((of("Data-local bytes"), of("Remote bytes")), (50, 100));
+    }
+
+    #[test]
+    fn a_record_on_which_two_attempts_failed_is_listed_and_no_other() {
+        let spec = JobSpec { skip: 5, ..JobSpec::default() };
+        let mut machine = Machine::new(&spec, &[Split::default()], &["w".to_owned()]);
+        let worker = WorkerNo(0);
+        let joined = Event::Joined { worker, incarnation: 1, slots: 1, node: None };
+        machine.apply(Time(1), joined, None);
+        let mut failed = |attempt, record| {
+            let event = Event::Failed {
+                worker,
+                task: Task::Map(0),
+                attempt,
+                reason: format!("attempt {attempt}"),
+                lost: Vec::new(),
+                record: Some(record),
+            };
+            machine.apply(Time(2), event, None);
+            let skips = machine.skips();
+            skips.into_iter().map(|skip| (skip.record, skip.reason)).collect::<Vec<_>>()
+        };
+        assert!(failed(0, 7).is_empty());
+        assert!(failed(1, 3).is_empty());
+        assert_eq!(failed(2, 7), [(7, "attempt 2".to_owned())]);
+    }
 
     #[test]
     fn only_what_is_accepted_is_counted_and_the_digest_tells_one_history_from_another() {

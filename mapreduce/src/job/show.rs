@@ -43,6 +43,7 @@ impl Job {
             workers: scheduler.workers(),
             failures: tally.failures,
             backups: tally.backups,
+            stragglers: scheduler.stragglers(now),
             elapsed: now.since(world::Time::ZERO),
             bytes_per_second: speed,
             eta,
@@ -62,6 +63,7 @@ impl Job {
             name: self.spec.name.clone(),
             output: self.spec.output.clone(),
             skipped: counters.framework(name::SKIPPED),
+            skips: self.machine.skips(),
             progress: now,
             counters,
             attempts: attempts
@@ -69,6 +71,7 @@ impl Job {
                 .map(|(worker, task, attempt, thousandths, since)| Attempt {
                     task: task.to_string(),
                     attempt,
+                    label: task.label(attempt),
                     worker: self.machine.place(worker),
                     thousandths,
                     since,

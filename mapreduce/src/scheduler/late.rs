@@ -42,6 +42,25 @@ impl Scheduler {
         }
     }
 
+    /// Running attempts that are slower than half the usual.
+    pub(crate) fn stragglers(&self, now: Time) -> u32 {
+        let in_maps = !self.maps.are_done();
+        let candidates = self.candidates(now, in_maps);
+        let Some((_, half)) = self.usual(in_maps, &candidates) else { return 0 };
+        let old = candidates.iter().filter(|candidate| candidate.since >= self.limits.patience);
+        old.filter(|candidate| candidate.rate < half / 2.0).count() as u32
+    }
+
+    /// The rates of the slowest quarter and of half of the attempts, of those that run and those that are done.
+    fn usual(&self, in_maps: bool, candidates: &[Candidate]) -> Option<(f64, f64)> {
+        let tasks = if in_maps { &self.maps } else { &self.reduces };
+        let mut rates: Vec<f64> = candidates.iter().map(|candidate| candidate.rate).collect();
+        let done = tasks.durations().iter().map(|time| 1000.0 / time.as_secs_f64().max(0.001));
+        rates.extend(done);
+        rates.sort_unstable_by(f64::total_cmp);
+        Some((*rates.get(rates.len() / 4)?, *rates.get(rates.len() / 2)?))
+    }
+
     fn candidates(&self, now: Time, in_maps: bool) -> Vec<Candidate> {
         let mut found = Vec::new();
         for (number, worker) in &self.workers {
@@ -64,12 +83,7 @@ impl Scheduler {
     fn slowest(&self, now: Time, in_maps: bool) -> Option<(Task, WorkerNo)> {
         let tasks = if in_maps { &self.maps } else { &self.reduces };
         let candidates = self.candidates(now, in_maps);
-        let mut rates: Vec<f64> = candidates.iter().map(|candidate| candidate.rate).collect();
-        let done = tasks.durations().iter().map(|time| 1000.0 / time.as_secs_f64().max(0.001));
-        rates.extend(done);
-        rates.sort_unstable_by(f64::total_cmp);
-        let quarter = *rates.get(rates.len() / 4)?;
-        let half = *rates.get(rates.len() / 2)?;
+        let (quarter, half) = self.usual(in_maps, &candidates)?;
         // A quarter of equals is slow by nothing: it must also be slower than half of the usual.
         let slow =
             |candidate: &&Candidate| candidate.rate <= quarter && candidate.rate < half / 2.0;

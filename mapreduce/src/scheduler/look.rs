@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use world::Time;
 
-use super::{Scheduler, Tally, Task, Worker, WorkerNo};
+use super::{NodeNo, Scheduler, Tally, Task, Worker, WorkerNo};
 
 impl Scheduler {
     /// Where the finished maps' outputs lie, with about the bytes of partition `reduce`; empty ones left out.
@@ -30,6 +30,16 @@ impl Scheduler {
     /// Whether an attempt runs on a worker.
     pub(crate) fn is_running(&self, worker: WorkerNo, attempt: (Task, u32)) -> bool {
         self.workers.get(&worker).is_some_and(|worker| worker.running.contains_key(&attempt))
+    }
+
+    /// The machine that a worker is on, if it is known.
+    pub(crate) fn node(&self, worker: WorkerNo) -> Option<NodeNo> {
+        self.workers.get(&worker)?.node
+    }
+
+    /// Whether a record of a split is left out.
+    pub(crate) fn skips(&self, map: u32, record: u64) -> bool {
+        self.maps.skips(map, record)
     }
 
     /// Tasks done, maps and reduces.

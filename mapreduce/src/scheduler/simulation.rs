@@ -353,7 +353,7 @@ impl World {
                     worker == source.0 && machine.alive && machine.incarnation == incarnation
                 });
                 if !there {
-                    lost.push(map);
+                    lost.push((map, attempt));
                 }
             }
         } else {

@@ -44,6 +44,13 @@ pub(crate) struct One {
     bad: Vec<(u64, u32)>,
 }
 
+impl One {
+    fn skips(&self) -> impl Iterator<Item = u64> {
+        let bad = self.bad.iter().filter(|(_, times)| *times >= BAD_TWICE);
+        bad.map(|(record, _)| *record)
+    }
+}
+
 /// All tasks of a phase.
 #[derive(Debug)]
 pub(crate) struct Tasks {
@@ -173,10 +180,15 @@ impl Tasks {
         let attempt = one.begun;
         one.begun += 1;
         one.runners.push((worker, attempt));
-        let bad = one.bad.iter().filter(|(_, times)| *times >= BAD_TWICE);
-        let mut skip: Vec<_> = bad.map(|(record, _)| *record).collect();
+        let mut skip: Vec<_> = one.skips().collect();
         skip.sort_unstable();
         (attempt, skip)
+    }
+
+    /// Whether attempts that begin now leave a record out.
+    pub(crate) fn skips(&self, number: u32, record: u64) -> bool {
+        let one = self.all.get(number as usize);
+        one.is_some_and(|one| one.skips().any(|skipped| skipped == record))
     }
 
     /// An attempt is no more.

@@ -151,7 +151,7 @@ proptest! {
                 }
                 1 if !held.is_empty() => {
                     let (task, attempt) = held.remove(0);
-                    let lost = vec![u32::from(choice) % 5];
+                    let lost = vec![(u32::from(choice) % 5, u32::from(choice) / 5 % 3)];
                     Event::Failed { worker, task, attempt, reason: String::new(), lost, record: None }
                 }
                 10 => Event::Tick,

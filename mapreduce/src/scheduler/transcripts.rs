@@ -39,6 +39,15 @@ fn list(words: &[&str], key: &str) -> Vec<u32> {
     value(words, key).map_or(Vec::new(), |list| list.split(',').map(number).collect())
 }
 
+/// `m0.1,m2.0` are attempts of maps.
+fn outputs(words: &[&str], key: &str) -> Vec<(u32, u32)> {
+    let output = |word| match attempt(word) {
+        (Task::Map(map), attempt) => (map, attempt),
+        (Task::Reduce(_), _) => panic!("{word:?} is no map"),
+    };
+    value(words, key).map_or(Vec::new(), |list| list.split(',').map(output).collect())
+}
+
 fn begin(words: &[&str]) -> Scheduler {
     let of = |key: &str| value(words, key).map(number);
     let mut hosts = vec![Vec::new(); of("maps").unwrap() as usize];
@@ -78,7 +87,7 @@ fn event(words: &[&str]) -> Event {
         "failed" => {
             let (task, attempt) = attempt(words[2]);
             let record = value(words, "record").map(|record| u64::from(number(record)));
-            let lost = list(words, "lost");
+            let lost = outputs(words, "lost");
             let reason = "no luck".to_owned();
             Event::Failed { worker: worker(1), task, attempt, reason, lost, record }
         }

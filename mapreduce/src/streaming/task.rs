@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     error::Error,
+    scheduler,
     streaming::{CommandLine, Streaming},
     task::{Bench, MapWork, ReduceWork},
 };
@@ -18,7 +19,8 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) fn map(bench: &Bench, work: &MapWork) -> Self {
-        let mut task = Self::new(bench, ('m', work.map, work.attempt), &work.temporary);
+        let mut task =
+            Self::new(bench, (scheduler::Task::Map(work.map), work.attempt), &work.temporary);
         if let Some(piece) = work.pieces.first() {
             let (start, length) = (piece.offset.to_string(), piece.length.to_string());
             task.set("mapreduce.map.input.file", &piece.path);
@@ -32,12 +34,15 @@ impl Task {
     }
 
     pub(crate) fn reduce(bench: &Bench, work: &ReduceWork) -> Self {
-        Self::new(bench, ('r', work.reduce, work.attempt), &work.temporary)
+        Self::new(bench, (scheduler::Task::Reduce(work.reduce), work.attempt), &work.temporary)
     }
 
-    fn new(bench: &Bench, (kind, number, attempt): (char, u32, u32), temporary: &str) -> Self {
-        let mut task =
-            Self { label: format!("{kind}-{number:05}-{attempt}"), environment: BTreeMap::new() };
+    fn new(bench: &Bench, (task, attempt): (scheduler::Task, u32), temporary: &str) -> Self {
+        let (kind, number) = match task {
+            scheduler::Task::Map(number) => ('m', number),
+            scheduler::Task::Reduce(number) => ('r', number),
+        };
+        let mut task = Self { label: task.label(attempt), environment: BTreeMap::new() };
         for (name, value) in &bench.spec.properties {
             task.set(name, value);
         }

@@ -13,7 +13,7 @@ use super::{Bench, collect::FACTOR};
 use crate::{
     error::Error,
     peers,
-    proto::{FetchReply, FetchRequest, Source},
+    proto::{FetchReply, FetchRequest, MapOutput, Source},
     shuffle::{groups::Sorted as _, merge::Merge, order::Order, run::Place},
     store::{Output, Store, Writer},
 };
@@ -27,7 +27,7 @@ const PIECE: u64 = 4 << 20;
 
 /// Some parts could not be had: the maps that made them must run again.
 pub(crate) struct Lost {
-    pub(crate) maps: Vec<u32>,
+    pub(crate) maps: Vec<MapOutput>,
     pub(crate) reason: String,
 }
 
@@ -192,7 +192,10 @@ pub(crate) async fn all(bench: &Bench, partition: u32) -> Result<Result<Parts, L
             parts = bench.world.blocking(move || parts.spill(writer)).await?;
         }
     }
-    let maps: Vec<_> = fetching.missing.keys().copied().collect();
+    let missing = fetching.missing.keys().filter_map(|map| fetching.latest.get(map));
+    let maps: Vec<_> = missing
+        .map(|Source { map, attempt, .. }| MapOutput { map: *map, attempt: *attempt })
+        .collect();
     let reason = fetching.missing.into_values().next_back().unwrap_or_default();
     Ok(if maps.is_empty() { Ok(parts) } else { Err(Lost { maps, reason }) })
 }

@@ -5,6 +5,7 @@
 mod early;
 mod failover;
 mod harness;
+mod history;
 mod memory;
 mod near;
 mod urn;

@@ -14,8 +14,10 @@ async fn a_map_runs_on_the_machine_that_keeps_its_input() {
     let files = Arc::new(Memory::new());
     let mut expected = Counts::new();
     // The worker that answers first would get the first map, if that were all.
+    let mut bytes = 0;
     for (number, host) in [(0, "worker-1"), (1, "worker-0")] {
         let (path, content) = (format!("/in/{number}"), harness::text(number, 5000));
+        bytes += content.len() as u64;
         harness::count(&mut expected, &content);
         files.put(&path, &content);
         files.keep(&path, host);
@@ -38,5 +40,6 @@ async fn a_map_runs_on_the_machine_that_keeps_its_input() {
     let counted = |name| summary.counters.get("Job Counters", name);
     assert_eq!(counted("Data-local map tasks"), 2);
     assert_eq!(counted("Remote map tasks"), 0);
+    assert_eq!((counted("Data-local bytes"), counted("Remote bytes")), (bytes, 0));
     check(&files, "/out", &expected, 3);
 }

@@ -70,8 +70,12 @@ fn phase(known: &Known) -> &'static str {
 }
 
 async fn list(workers: &Workers, over: bool, output: Output) -> Outcome {
-    let mut all = mapreduce::jobs(&workers.peers, &workers.places).await.map_err(failure)?;
-    all.retain(|known| known.over == over);
+    let Workers { peers, places } = workers;
+    let all = match over {
+        true => mapreduce::history(peers, places).await,
+        false => mapreduce::jobs(peers, places).await,
+    };
+    let mut all = all.map_err(failure)?;
     // The latest first.
     all.sort_by_key(|known| known.age);
     let row = |known: &Known| {
@@ -106,7 +110,7 @@ fn status(known: &Known, output: Output) {
     let now = &view.progress;
     output.heading(&format!("{:016x} {} ({})", known.id, view.name, phase(known)));
     output.line(&format!(
-        "maps {}/{}, reduces {}/{}, {} of {} read, {}/s, {} workers, {} attempts failed, {} backups, {} records skipped",
+        "maps {}/{}, reduces {}/{}, {} of {} read, {}/s, {} workers, {} attempts failed, {} stragglers, {} backups, {} records skipped",
         now.maps.0,
         now.maps.1,
         now.reduces.0,
@@ -116,6 +120,7 @@ fn status(known: &Known, output: Output) {
         output::bytes(now.bytes_per_second),
         now.workers,
         now.failures,
+        now.stragglers,
         now.backups,
         view.skipped,
     ));
@@ -130,6 +135,9 @@ fn status(known: &Known, output: Output) {
     output.table(&["running", "worker", "done", "time"], view.attempts.iter().map(row).collect());
     for failed in &view.failures {
         output.line(&format!("{} attempt {}: {}", failed.task, failed.attempt, failed.reason));
+    }
+    for skip in &view.skips {
+        output.line(&format!("{} without record {}: {}", skip.task, skip.record, skip.reason));
     }
     for (group, name, value) in view.counters.iter() {
         output.line(&format!("  {group}: {name}={value}"));

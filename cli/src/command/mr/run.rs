@@ -125,7 +125,7 @@ pub(super) async fn submit(
         None => None,
         Some(port) => {
             let address = world::Address::Tcp((std::net::Ipv4Addr::LOCALHOST, port).into());
-            let page = Page::serve(world, &address, watch.page.subscribe()).await;
+            let page = Page::serve(world, &address, &watch).await;
             let page = page.or_fail(Kind::Failed, || "cannot show the job".into())?;
             output.line(&format!("the job is shown at {}", page.url()));
             Some(page)

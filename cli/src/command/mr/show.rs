@@ -29,8 +29,8 @@ pub(super) async fn show(mut progress: watch::Receiver<Progress>, output: Output
         });
         let (maps, reduces) = (now.maps, now.reduces);
         bar.set_message(format!(
-            "maps {}/{} reduces {}/{} failed {} backups {}",
-            maps.0, maps.1, reduces.0, reduces.1, now.failures, now.backups
+            "maps {}/{} reduces {}/{} failed {} slow {} backups {}",
+            maps.0, maps.1, reduces.0, reduces.1, now.failures, now.stragglers, now.backups
         ));
     }
     bar.finish_and_clear();
@@ -66,6 +66,9 @@ pub(super) fn tell(summary: &Summary, name: &str, path: &Path, output: Output) {
         output::bytes(rate as u64),
         path.display(),
     ));
+    for skip in &summary.skips {
+        output.line(&format!("{} without record {}: {}", skip.task, skip.record, skip.reason));
+    }
     let mut groups = Map::new();
     for (group, name, value) in counters.iter() {
         let group = groups.entry(group).or_insert_with(|| Value::Object(Map::new()));
@@ -82,6 +85,7 @@ pub(super) fn tell(summary: &Summary, name: &str, path: &Path, output: Output) {
         "failed_attempts": summary.failures,
         "backup_attempts": summary.backups.0,
         "input_bytes": read,
+        "skipped": summary.skips,
         "counters": groups,
     }));
 }
