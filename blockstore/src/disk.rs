@@ -61,6 +61,8 @@ impl Space {
 pub struct SpaceAsk {
     /// What it wrote to new places since it asked last: the servers may not have told yet that it is taken.
     pub spent: u64,
+    /// What it still holds of its grant: in memory to be written, and not used at all.
+    pub holds: u64,
     /// What it must have altogether: what it keeps in memory to be written, and what it is about to add.
     pub least: u64,
     /// What it would like to have.
@@ -68,13 +70,14 @@ pub struct SpaceAsk {
 }
 
 impl SpaceAsk {
-    /// What a session that has `had` is granted when the other sessions leave `left`: all that it must have, and of
-    /// what it would like a part of what is there, so that the less there is, the less lies idle with anybody. Less
-    /// than it must have says that there is no more, and changes nothing.
+    /// What a session that was granted `had` has from now on, when the other sessions leave `left`: all that it must
+    /// have, and of what it would like a part of what is there, so that the less there is, the less lies idle with
+    /// anybody. If there is no more, what it still holds.
     #[must_use]
     pub fn share(&self, had: u64, left: u64) -> u64 {
-        if self.least > left && self.least > had {
-            return had.min(self.least - 1);
+        let holds = had.min(self.holds);
+        if self.least > left && self.least > holds {
+            return holds;
         }
         self.least.max(self.most.min(left / 8))
     }

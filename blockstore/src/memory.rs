@@ -340,7 +340,7 @@ impl VirtualDisk for MemorySession {
         let had = platter.grants.remove(&self.session).unwrap_or(0);
         let others: u64 = platter.grants.values().sum();
         let share = ask.share(had, platter.space().grantable().saturating_sub(others));
-        platter.grants.insert(self.session, if share < ask.least { had } else { share });
+        platter.grants.insert(self.session, share);
         Ok(share)
     }
 

@@ -444,6 +444,7 @@ pub(crate) fn encode_command(command: &Command) -> Bytes {
         Command::Fence(session) => What::Fence(session.0),
         Command::Grant { session, ask, room } => What::Grant(pb::Grant {
             session: session.0,
+            holds: ask.holds,
             least: ask.least,
             most: ask.most,
             room: *room,
@@ -489,7 +490,7 @@ pub(crate) fn decode_command(bytes: &[u8]) -> Result<Command> {
         What::Fence(session) => Command::Fence(Fence(session)),
         What::Grant(x) => Command::Grant {
             session: Fence(x.session),
-            ask: SpaceAsk { spent: 0, least: x.least, most: x.most },
+            ask: SpaceAsk { spent: 0, holds: x.holds, least: x.least, most: x.most },
             room: x.room,
         },
     })

@@ -275,7 +275,7 @@ impl Map {
         let share = ask.share(had, room.saturating_sub(all - had));
         if share == 0 {
             self.grants.remove(&session);
-        } else if share >= ask.least {
+        } else {
             self.grants.insert(session, share);
         }
         share

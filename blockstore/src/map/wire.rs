@@ -76,7 +76,8 @@ impl MapRpc {
                 None
             }
             Asked::Reserve(x) => {
-                let ask = SpaceAsk { spent: x.spent, least: x.least, most: x.most };
+                let (spent, holds) = (x.spent, x.holds);
+                let ask = SpaceAsk { spent, holds, least: x.least, most: x.most };
                 Some(Answered::Reserved(map.reserve(Fence(x.session), ask, deadline).await?))
             }
             Asked::Change(x) => {
@@ -237,8 +238,8 @@ impl MapService for MapWire {
         ask: SpaceAsk,
         deadline: Time,
     ) -> Result<u64, MapError> {
-        let SpaceAsk { spent, least, most } = ask;
-        let ask = pb::SpaceAsk { session: session.0, spent, least, most };
+        let SpaceAsk { spent, holds, least, most } = ask;
+        let ask = pb::SpaceAsk { session: session.0, spent, holds, least, most };
         match self.ask(Asked::Reserve(ask), deadline).await? {
             Some(Answered::Reserved(bytes)) => Ok(bytes),
             _ => odd(),

@@ -151,7 +151,9 @@ impl Fs {
         let ask = {
             let mut state = self.state.lock();
             let (dirty, spent) = (state.dirty_bytes, std::mem::take(&mut state.spent));
-            SpaceAsk { spent, least: dirty.saturating_add(least), most: dirty.saturating_add(most) }
+            let [holds, least, most] =
+                [state.credit, least, most].map(|more| dirty.saturating_add(more));
+            SpaceAsk { spent, holds, least, most }
         };
         let answer = self.disk.reserve(ask).await;
         let mut state = self.state.lock();

@@ -34,7 +34,7 @@ fn commands() -> impl Strategy<Value = Command> {
         }),
         (0..9_u64).prop_map(|session| Command::Fence(Fence(session))),
         (0..9_u64, 0..99_u64, 0..999_u64, 0..9999_u64).prop_map(|(session, least, more, room)| {
-            let ask = SpaceAsk { spent: 0, least, most: least + more };
+            let ask = SpaceAsk { spent: 0, holds: more, least, most: least + more };
             Command::Grant { session: Fence(session), ask, room }
         }),
     ]

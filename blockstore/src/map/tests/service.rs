@@ -29,10 +29,10 @@ struct Hands {
 }
 
 #[derive(Clone, Default)]
-struct Handmade(Arc<Mutex<Hands>>);
+pub(super) struct Handmade(Arc<Mutex<Hands>>);
 
 impl Handmade {
-    fn advance(&self, by: Duration) {
+    pub(super) fn advance(&self, by: Duration) {
         let mut hands = self.0.lock();
         hands.now = hands.now + by;
         let now = hands.now;
@@ -250,7 +250,7 @@ async fn the_map_answers_the_same_over_the_wire_through_its_leader() {
         client.confirm_fences(server, incarnation, 1, soon()).await.unwrap();
     }
     client.fence(Fence(9), soon()).await.unwrap();
-    let ask = SpaceAsk { spent: 1, least: 2, most: 3 };
+    let ask = SpaceAsk { spent: 1, holds: 0, least: 2, most: 3 };
     assert_eq!(client.reserve(Fence(10), ask, soon()).await, Ok(3));
     assert_eq!(client.reserve(Fence(9), ask, soon()).await, Ok(0), "it is fenced");
     let servers = client.servers(soon()).await.unwrap();

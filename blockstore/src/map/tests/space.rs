@@ -12,7 +12,7 @@ use crate::{
 };
 
 fn ask(least: u64, most: u64) -> SpaceAsk {
-    SpaceAsk { spent: 0, least, most }
+    SpaceAsk { spent: 0, holds: u64::MAX, least, most }
 }
 
 proptest! {
@@ -34,7 +34,7 @@ proptest! {
             let share = map.handle(Command::Grant { session, ask, room }).unwrap();
             assert!(share <= ask.most);
             if share < least {
-                assert_eq!(map.grants.get(&session).copied(), before, "no more, and no less");
+                assert_eq!(map.grants.get(&session).copied(), before, "it keeps what it holds");
             } else {
                 assert_eq!(map.grants.get(&session).copied().unwrap_or(0), share);
             }
@@ -44,6 +44,20 @@ proptest! {
             assert_eq!(share < least, least > room - others, "what there is, is granted");
         }
     }
+}
+
+#[test]
+fn what_a_session_used_of_its_grant_does_not_count_as_held_any_more() {
+    let mut map = running();
+    let mut grant = |holds, least, room| {
+        let ask = SpaceAsk { spent: 0, holds, least, most: least };
+        map.handle(Command::Grant { session: Fence(1), ask, room })
+    };
+    assert_eq!(grant(0, 90, 100), Ok(90));
+    // It has written 80 of them: the servers have room for 20.
+    assert_eq!(grant(10, 30, 20), Ok(10), "no more, and it keeps what it holds");
+    assert_eq!(grant(10, 30, 20), Ok(10), "however often it asks");
+    assert_eq!(grant(10, 20, 20), Ok(20));
 }
 
 #[test]
@@ -84,7 +98,11 @@ async fn what_was_just_written_is_not_granted_again_while_servers_still_count_it
     service::three_up(&map).await;
     // Each server says that 50 are free, of which one is kept.
     let reserve = |session, spent, least| {
-        map.reserve(Fence(session), SpaceAsk { spent, least, most: least }, Time::NEVER)
+        map.reserve(
+            Fence(session),
+            SpaceAsk { spent, holds: least, least, most: least },
+            Time::NEVER,
+        )
     };
     assert_eq!(reserve(1, 0, 40).await, Ok(40));
     assert_eq!(reserve(2, 0, 10).await, Ok(0), "nine are left");

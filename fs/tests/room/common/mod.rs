@@ -187,8 +187,8 @@ impl VirtualDisk for Odd {
         Ok(Space { free: space.free.saturating_sub(self.reserve), ..space })
     }
     async fn reserve(&self, ask: SpaceAsk) -> Result<u64, DiskError> {
-        let (least, most) = (ask.least + self.reserve, ask.most + self.reserve);
-        let granted = self.disk.reserve(SpaceAsk { least, most, ..ask }).await?;
+        let [holds, least, most] = [ask.holds, ask.least, ask.most].map(|x| x + self.reserve);
+        let granted = self.disk.reserve(SpaceAsk { holds, least, most, ..ask }).await?;
         Ok(granted.saturating_sub(self.reserve))
     }
     fn traffic(&self) -> Traffic {
