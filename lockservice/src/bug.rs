@@ -37,6 +37,18 @@ pub enum Bug {
     ChangeTwice,
     /// A repeated batch of asks is done again.
     BatchTwice,
+    /// A shard believes late news of sessions, also of some that are long gone.
+    LateNewsBelieved,
+    /// The gaining shard of a move begins its numbers where it was.
+    NumbersFallOverAMove,
+    /// Whoever waited for a lock of a group that moves is forgotten.
+    WaitersLostInAMove,
+    /// A shard does not go past the numbers that its clients have seen.
+    SeenIgnored,
+    /// A clerk believes a shard that has lost a group.
+    LoserBelieved,
+    /// A recoverer is told only of the locks at home.
+    EstateOfHomeOnly,
 }
 
 #[cfg(feature = "seeded-bugs")]
@@ -47,7 +59,7 @@ thread_local! {
 #[cfg(feature = "seeded-bugs")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::SplitLosesRange,
         Self::RevokeForgotten,
         Self::SharedIgnored,
@@ -64,6 +76,12 @@ impl Bug {
         Self::RecoveredEarly,
         Self::ChangeTwice,
         Self::BatchTwice,
+        Self::LateNewsBelieved,
+        Self::NumbersFallOverAMove,
+        Self::WaitersLostInAMove,
+        Self::SeenIgnored,
+        Self::LoserBelieved,
+        Self::EstateOfHomeOnly,
     ];
 
     /// Puts a bug in force on this thread, or none.
@@ -125,6 +143,24 @@ impl Bug {
                 ("change-twice", "a repeated change of the registry happens again")
             }
             Self::BatchTwice => ("batch-twice", "a repeated batch of asks is done again"),
+            Self::LateNewsBelieved => {
+                ("late-news-believed", "a shard brings back a session that is long gone")
+            }
+            Self::NumbersFallOverAMove => {
+                ("numbers-fall-over-a-move", "the gaining shard goes on with its own numbers")
+            }
+            Self::WaitersLostInAMove => {
+                ("waiters-lost-in-a-move", "whoever waits for a group that moves is forgotten")
+            }
+            Self::SeenIgnored => {
+                ("seen-ignored", "a shard does not go past the numbers that clients have seen")
+            }
+            Self::LoserBelieved => {
+                ("loser-believed", "a clerk believes a shard that has lost a group")
+            }
+            Self::EstateOfHomeOnly => {
+                ("estate-of-home-only", "a recoverer is told only of the locks at home")
+            }
         }
     }
 }

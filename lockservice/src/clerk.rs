@@ -5,9 +5,12 @@
 //! This file is the shell around the pure `machine`: the public calls, and the carrying out of
 //! effects. The tasks that talk to the service are in `tasks`.
 
+mod asked;
 mod claims;
 mod closing;
+mod estate;
 mod held;
+mod lanes;
 #[cfg(test)]
 mod lease_tests;
 pub mod machine;
@@ -37,12 +40,15 @@ use crate::{
     advisory::{Claim, Claimed, Patience},
     bug::{Bug, seeded},
     error::Error,
+    group::Shard,
     locks::{Held, Holder, Locks, Pin, Recoverer},
     message::{Client, Kind, Opened, Renewal, Ticket},
     name::{Grant, Mode, Name, SessionId, Span},
     registry::{Registry, Store},
     service::Service,
 };
+use asked::Asked;
+use lanes::Lane;
 use machine::{Answer, Effect, Machine, PinId, Want};
 
 /// Who a clerk works for and how patient it is.
@@ -77,7 +83,6 @@ pub fn usable(lease: Duration) -> Duration {
 /// A session with the lock service.
 pub struct Clerk {
     shared: Arc<Shared>,
-    tasks: Vec<Task>,
     tidying: Mutex<Option<Task>>,
     registry: Registry,
 }
@@ -94,9 +99,10 @@ struct Shared {
     left: AtomicBool,
     state: Mutex<State>,
     report: Mutex<String>,
-    send: Notify,
     renew: Notify,
-    relisten: Notify,
+    /// To each shard.
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    tasks: Mutex<Vec<Task>>,
     changed: Notify,
     attached: watch::Sender<Option<Attached>>,
 }
@@ -205,9 +211,9 @@ impl Clerk {
             left: AtomicBool::new(false),
             state: Mutex::default(),
             report: Mutex::default(),
-            send: Notify::new(),
             renew: Notify::new(),
-            relisten: Notify::new(),
+            lanes: Mutex::default(),
+            tasks: Mutex::default(),
             changed: Notify::new(),
             attached: watch::Sender::new(None),
         });
@@ -217,13 +223,10 @@ impl Clerk {
             let service = apart(&world);
             tasks::renew(renewing, world, service, sent)
         });
-        let tasks = vec![
-            world.spawn("lock-send", tasks::send(Arc::clone(&shared))),
-            world.spawn("lock-listen", tasks::listen(Arc::clone(&shared))),
-        ];
+        shared.open_lane(Shard::HOME, Arc::clone(&shared.service));
         let store: Arc<dyn Store> = Arc::clone(&shared.service) as _;
         let registry = Registry::new(world.clone(), store, shared.session, REGISTRY);
-        Arc::new(Self { shared, tasks, tidying: Mutex::default(), registry })
+        Arc::new(Self { shared, tidying: Mutex::default(), registry })
     }
 
     /// Brings whoever keeps state under the locks, and whoever can recover others. Once.
@@ -279,34 +282,14 @@ impl Clerk {
     pub fn abandon(&self) {
         self.shared.left.store(true, Ordering::Release);
         self.shared.renew.notify_one();
-        self.tasks.iter().chain(self.tidying.lock().as_ref()).for_each(Task::abort);
+        let tasks = self.shared.tasks.lock();
+        tasks.iter().chain(self.tidying.lock().as_ref()).for_each(Task::abort);
     }
 }
 
 impl Drop for Clerk {
     fn drop(&mut self) {
         self.abandon();
-    }
-}
-
-/// Takes a question back when whoever asked is gone.
-struct Asked<'a> {
-    shared: &'a Arc<Shared>,
-    ticket: Ticket,
-    take_back: fn(&mut State, Ticket) -> Vec<Effect>,
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        let effects = (self.take_back)(&mut self.shared.state.lock(), self.ticket);
-        self.shared.run(effects);
-    }
-}
-
-impl State {
-    fn cancel(&mut self, ticket: Ticket) -> Vec<Effect> {
-        self.answers.remove(&ticket);
-        self.machine.cancel(ticket)
     }
 }
 
@@ -337,7 +320,8 @@ impl Shared {
             for effect in effects {
                 match effect {
                     Effect::Answer(ticket, answer) => self.answer(ticket, answer),
-                    Effect::Send => self.send.notify_one(),
+                    Effect::Send => self.stir(),
+                    Effect::Shards(shards) => self.open_lanes(shards),
                     Effect::Changed => self.changed.notify_waiters(),
                     Effect::Revoke(id, span, keep) => {
                         let task = tasks::revoke(Arc::clone(self), id, span, keep);
@@ -357,7 +341,7 @@ impl Shared {
                         }
                     }
                     Effect::Renew => self.renew.notify_one(),
-                    Effect::Stale => self.relisten.notify_one(),
+                    Effect::Stale(shard) => self.listen_again(shard),
                     Effect::Over(error) => self.ended(&error),
                 }
             }
@@ -381,9 +365,11 @@ impl Shared {
 
     fn ended(&self, error: &Error) {
         self.valid_until.store(0, Ordering::Release);
-        self.send.notify_one();
         self.renew.notify_one();
-        self.relisten.notify_one();
+        for lane in self.lanes.lock().iter() {
+            lane.send.notify_one();
+            lane.relisten.notify_one();
+        }
         if *error == Error::Expired {
             tracing::error!(session = self.session.0, "the lease is lost");
             if let Some(attached) = self.attached.borrow().clone() {
@@ -456,6 +442,7 @@ impl Shared {
                     return Err(Error::Expired);
                 }
                 Want::Over(error) => return Err(error),
+                Want::Straddles => return Err(Error::Straddles),
                 Want::Revoking if !wait && !upgrading => return Ok(None),
                 Want::Revoking | Want::Asking => {
                     if self.world.until(deadline, changed).await.is_err() {
@@ -542,26 +529,31 @@ impl Locks for Clerk {
         if !shared.awake() {
             return Err(shared.over().unwrap_or(Error::Expired));
         }
-        let (sender, receiver) = oneshot::channel();
-        let ticket = {
+        let asked: Vec<_> = {
             let mut state = shared.state.lock();
             if let Some(error) = &state.machine.over {
                 return Err(error.clone());
             }
-            let Some(ticket) = state.machine.hint(names, mode) else { return Ok(()) };
-            state.answers.insert(ticket, sender);
-            ticket
+            let tickets = state.machine.hint(names, mode);
+            let open = |ticket| {
+                let (sender, receiver) = oneshot::channel();
+                state.answers.insert(ticket, sender);
+                (Asked { shared, ticket, take_back: State::cancel }, receiver)
+            };
+            tickets.into_iter().map(open).collect()
         };
-        let asked = Asked { shared, ticket, take_back: State::cancel };
-        shared.send.notify_one();
+        shared.stir();
         let deadline = shared.world.clock.now() + shared.patience;
-        let answer = shared.answered(receiver, deadline).await;
-        drop(asked);
-        match answer {
-            Some(Told::Over(error)) => Err(error),
-            Some(_) => Ok(()),
-            None => Err(Error::Unreachable),
+        for (asked, receiver) in asked {
+            let answer = shared.answered(receiver, deadline).await;
+            drop(asked);
+            match answer {
+                Some(Told::Over(error)) => return Err(error),
+                Some(_) => {}
+                None => return Err(Error::Unreachable),
+            }
         }
+        Ok(())
     }
 
     async fn give_up(&self, span: Span) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 //! no unknown mode, no text without end.
 
 mod claims;
+pub(crate) mod groups;
 
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ pub(crate) fn span_of(span: Option<proto::Span>) -> Read<Span> {
     Span::new(Name(span.start), Name(span.end)).ok_or(Odd("an empty span"))
 }
 
-fn held_to(held: &Held) -> proto::Held {
+pub(crate) fn held_to(held: &Held) -> proto::Held {
     proto::Held {
         start: held.span.start().0,
         end: held.span.end().0,
@@ -85,7 +86,7 @@ fn held_of(held: &proto::Held) -> Read<Held> {
     })
 }
 
-fn helds_of(held: &[proto::Held]) -> Read<Vec<Held>> {
+pub(crate) fn helds_of(held: &[proto::Held]) -> Read<Vec<Held>> {
     held.iter().map(held_of).collect()
 }
 
@@ -172,6 +173,8 @@ impl From<&Ask> for proto::Ask {
                 Ask::Release(held) => P::Release(held_to(held)),
                 Ask::Downgrade(held) => P::Downgrade(held_to(held)),
                 Ask::Able => P::Able(proto::Done {}),
+                Ask::Seen(grant) => P::Seen(grant.0),
+                Ask::At(group, by) => P::At(groups::at_to(*group, *by)),
                 Ask::Claim { ticket, claim, patience } => {
                     P::Claim(claim_to(*ticket, claim, *patience))
                 }
@@ -193,6 +196,11 @@ fn ask_of(ask: proto::Ask) -> Read<Ask> {
         P::Release(held) => Ask::Release(held_of(&held)?),
         P::Downgrade(held) => Ask::Downgrade(held_of(&held)?),
         P::Able(_) => Ask::Able,
+        P::Seen(grant) => Ask::Seen(Grant(grant)),
+        P::At(at) => {
+            let (group, by) = groups::at_of(Some(at))?;
+            Ask::At(group, by)
+        }
         P::Claim(claim) => {
             let (ticket, claim, patience) = claim_of(claim)?;
             Ask::Claim { ticket, claim, patience }
@@ -210,12 +218,21 @@ impl From<&Event> for proto::Event {
         let all = |held: &[Held]| held.iter().map(held_to).collect();
         Self {
             event: Some(match event {
-                Event::Snapshot { seq, newest, held, waiting } => P::Snapshot(proto::Snapshot {
-                    seq: seq.0,
-                    newest: newest.0,
+                Event::Snapshot { seq, newest, view, held, waiting } => {
+                    P::Snapshot(proto::Snapshot {
+                        seq: seq.0,
+                        newest: newest.0,
+                        view: view.as_ref().map(groups::view_to),
+                        held: all(held),
+                        waiting: waiting.iter().map(|ticket| ticket.0).collect(),
+                    })
+                }
+                Event::Adopted { group, by, held, waiting } => P::Adopted(proto::Adopted {
+                    group: Some(groups::at_to(*group, *by)),
                     held: all(held),
                     waiting: waiting.iter().map(|ticket| ticket.0).collect(),
                 }),
+                Event::Shards(shards) => P::Shards(*shards),
                 Event::Granted { ticket, held } => {
                     P::Granted(proto::Granted { ticket: ticket.0, held: all(held) })
                 }
@@ -241,9 +258,20 @@ pub(crate) fn event_of(event: proto::Event) -> Read<Event> {
         P::Snapshot(snapshot) => Event::Snapshot {
             seq: Seq(snapshot.seq),
             newest: Grant(snapshot.newest),
+            view: snapshot.view.map(groups::view_of).transpose()?,
             held: helds_of(&snapshot.held)?,
             waiting: snapshot.waiting.into_iter().map(Ticket).collect(),
         },
+        P::Adopted(adopted) => {
+            let (group, by) = groups::at_of(adopted.group)?;
+            Event::Adopted {
+                group,
+                by,
+                held: helds_of(&adopted.held)?,
+                waiting: adopted.waiting.into_iter().map(Ticket).collect(),
+            }
+        }
+        P::Shards(shards) => Event::Shards(shards),
         P::Granted(granted) => {
             Event::Granted { ticket: Ticket(granted.ticket), held: helds_of(&granted.held)? }
         }
@@ -277,11 +305,13 @@ impl Command {
                 session: session.0,
                 seq: seq.0,
                 asks: asks.iter().map(Into::into).collect(),
+                shard: 0,
             }),
             Self::Expire(session) => P::Expire(session.0),
-            Self::Recovered { dead, by } => {
-                P::Recovered(proto::Recovered { dead: dead.0, by: by.0 })
+            Self::Recovered { dead, by, seen } => {
+                P::Recovered(proto::Recovered { dead: dead.0, by: by.0, seen: seen.0 })
             }
+            Self::Group(command) => P::Group(command.into()),
             Self::Close(session) => P::Close(session.0),
             Self::Tree { session, seq, ops } => P::Tree(proto::ChangeTree {
                 session: session.0,
@@ -306,9 +336,12 @@ impl Command {
                 asks: asks_of(batch.asks)?,
             },
             P::Expire(session) => Self::Expire(id_of(session)?),
-            P::Recovered(recovered) => {
-                Self::Recovered { dead: id_of(recovered.dead)?, by: id_of(recovered.by)? }
-            }
+            P::Recovered(recovered) => Self::Recovered {
+                dead: id_of(recovered.dead)?,
+                by: id_of(recovered.by)?,
+                seen: Grant(recovered.seen),
+            },
+            P::Group(command) => Self::Group(groups::command_of(command)?),
             P::Close(session) => Self::Close(id_of(session)?),
             P::Tree(change) => Self::Tree {
                 session: id_of(change.session)?,
@@ -329,6 +362,9 @@ impl Reply {
             Self::Refused => P::Refused(proto::Done {}),
             Self::Malformed => P::Malformed(proto::Done {}),
             Self::Tree(changed) => P::Tree((&changed).into()),
+            Self::Moved { group, by } => P::Moved(groups::at_to(group, by)),
+            Self::Unmet => P::Unmet(proto::Done {}),
+            Self::Group(reply) => P::Group(reply.into()),
         };
         proto::Reply { reply: Some(reply) }.encode_to_vec()
     }
@@ -343,6 +379,12 @@ impl Reply {
             P::Refused(_) => Self::Refused,
             P::Malformed(_) => Self::Malformed,
             P::Tree(changed) => Self::Tree(changed_of(changed)?),
+            P::Moved(at) => {
+                let (group, by) = groups::at_of(Some(at))?;
+                Self::Moved { group, by }
+            }
+            P::Unmet(_) => Self::Unmet,
+            P::Group(reply) => Self::Group(groups::reply_of(reply)?),
         })
     }
 }

@@ -1,6 +1,9 @@
 //! What can go wrong for a client of the lock service.
 
-use crate::registry::{BadPath, NodePath, Refusal};
+use crate::{
+    group::{LockGroup, MoveId},
+    registry::{BadPath, NodePath, Refusal},
+};
 
 /// An error of the lock service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +43,22 @@ pub enum Error {
         /// The leader's node id, if known.
         leader: Option<u64>,
     },
+    /// The names lie in lock groups of which not all need be at one place. Ask for each segment.
+    #[error(
+        "the names lie in several lock groups, which this cluster keeps apart; ask for fewer at once"
+    )]
+    Straddles,
+    /// A group is not served at this shard; all of the call was refused. Clerks follow by themselves.
+    #[error("lock group {} is not served here since move {}", .group.number(), .by.0)]
+    Moved {
+        /// Which.
+        group: LockGroup,
+        /// The move that takes it, or took it, away.
+        by: MoveId,
+    },
+    /// This shard has not been told of the session yet.
+    #[error("this shard of the lock service does not know the session yet; ask again")]
+    Unmet,
     /// A peer said something that this program does not understand, or refused the call.
     #[error("the lock service and this client do not agree: {0}; do both run the same version?")]
     Protocol(String),

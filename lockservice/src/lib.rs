@@ -9,6 +9,7 @@ pub mod clerk;
 mod convert;
 pub mod engine;
 mod error;
+mod group;
 pub mod local;
 mod locks;
 #[cfg(test)]
@@ -23,10 +24,12 @@ mod router;
 mod scripts;
 pub mod server;
 pub mod service;
+pub mod shards;
 pub mod table;
 
 pub use clerk::Clerk;
 pub use error::Error;
+pub use group::{LockGroup, MoveId, Shard};
 pub use locks::{Held, Holder, Locks, Pin, RecoverError, Recoverer};
 pub use name::{Grant, Mode, Name, SessionId, Span};
 pub use registry::Registry;

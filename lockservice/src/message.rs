@@ -4,9 +4,16 @@
 use std::{fmt, time::Duration};
 
 use crate::advisory::{Claim, ClaimRow, Claimed, Patience};
+use crate::group::{LockGroup, MoveId};
 use crate::locks::Held;
 use crate::name::{Grant, Mode, Name, SessionId, Span};
 use crate::registry::{Changed, Op};
+
+mod groups;
+
+pub use groups::{
+    Assignment, Estate, GroupCommand, GroupReply, GroupRow, LoadRow, News, Part, View,
+};
 
 /// Names a question of a clerk, so that the answer can be matched to it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -54,6 +61,11 @@ pub enum Ask {
     Downgrade(Held),
     /// From now on the session can recover dead ones.
     Able,
+    /// A number that the session has seen, here or at another shard: later grants go past it.
+    Seen(Grant),
+    /// The session has been told by this move that the group is served here, and of nothing later. What
+    /// it asks of a group that was ever moved counts only so: it might not have heard yet what it has.
+    At(LockGroup, MoveId),
     /// An advisory lock. A ticket that is still open may be asked about again: what was done stays.
     Claim {
         /// Names the request.
@@ -74,11 +86,26 @@ pub enum Event {
         seq: Seq,
         /// The highest number of an exclusive grant that the session was given.
         newest: Grant,
-        /// All that it holds.
+        /// Which groups it tells of; `None`: there is but one shard, and it tells of all.
+        view: Option<View>,
+        /// All that it holds of them.
         held: Vec<Held>,
         /// The tickets that wait.
         waiting: Vec<Ticket>,
     },
+    /// A group is served at this shard from here on.
+    Adopted {
+        /// Which.
+        group: LockGroup,
+        /// By which move.
+        by: MoveId,
+        /// All that the session holds of it.
+        held: Vec<Held>,
+        /// The tickets that wait for names of it.
+        waiting: Vec<Ticket>,
+    },
+    /// There are so many shards now.
+    Shards(u32),
     /// The answer to an acquire (its need is now held whole) or to a hint (perhaps nothing).
     Granted {
         /// What was asked.
@@ -182,6 +209,8 @@ pub enum Command {
         dead: SessionId,
         /// Who did it.
         by: SessionId,
+        /// The newest number of a grant at any shard when the dead one was dead there.
+        seen: Grant,
     },
     /// The session gave everything up and goes. Refused while it recovers another, which nobody else
     /// may take over: from then on it is given no more of them.
@@ -195,6 +224,8 @@ pub enum Command {
         /// What.
         ops: Vec<Op>,
     },
+    /// Something about shards and lock groups.
+    Group(GroupCommand),
 }
 
 /// What a command answers.
@@ -212,6 +243,17 @@ pub enum Reply {
     Malformed,
     /// What became of changes of the registry.
     Tree(Changed),
+    /// The whole batch was refused: a group of it is not served here. See the move with this number.
+    Moved {
+        /// Which group.
+        group: LockGroup,
+        /// The move that takes it, or took it, away.
+        by: MoveId,
+    },
+    /// This shard has not been told of the session yet: ask again.
+    Unmet,
+    /// To what is about groups.
+    Group(GroupReply),
 }
 
 /// What a clerk says when it renews its lease.

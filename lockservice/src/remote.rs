@@ -10,11 +10,20 @@ use world::{Address, Time, World};
 
 use crate::{
     convert::{
-        Odd, asks_of, client_of, event_of, id_of, lock_rows_of, millis, option_of, session_row_of,
+        Odd, asks_of, client_of, event_of,
+        groups::{
+            assignment_of, at_of, at_to, command_of, estate_of, estate_to, loads_of, part_of,
+            reply_of as group_reply_of,
+        },
+        id_of, lock_rows_of, millis, option_of, session_row_of,
     },
     error::Error,
-    message::{Ask, Client, LockRows, Opened, Renewal, Seq, SessionRow},
-    name::SessionId,
+    group::{LockGroup, MoveId, Shard},
+    message::{
+        Ask, Assignment, Client, Estate, GroupCommand, GroupReply, LoadRow, LockRows, Opened, Part,
+        Renewal, Seq, SessionRow,
+    },
+    name::{Grant, Name, SessionId},
     proto::{
         self,
         lock_service_client::LockServiceClient,
@@ -36,9 +45,11 @@ pub(crate) fn status_of(error: &Error) -> Status {
         Error::Full => (Code::ResourceExhausted, "full".to_owned()),
         Error::Deadline => (Code::DeadlineExceeded, "deadline".to_owned()),
         Error::Unreachable => (Code::Unavailable, "unreachable".to_owned()),
+        Error::Moved { group, by } => (Code::Aborted, format!("moved {} {}", group.number(), by.0)),
+        Error::Unmet => (Code::Unavailable, "unmet".to_owned()),
         Error::NotLeader { leader: None } => (Code::Unavailable, "not-leader".to_owned()),
         Error::NotLeader { leader: Some(id) } => (Code::Unavailable, format!("not-leader {id}")),
-        Error::Protocol(_) | Error::Path(_) | Error::Node { .. } => {
+        Error::Protocol(_) | Error::Path(_) | Error::Node { .. } | Error::Straddles => {
             (Code::InvalidArgument, "protocol".to_owned())
         }
     };
@@ -57,6 +68,8 @@ pub(crate) fn error_of(status: Status) -> Error {
         Some(("recovering", _)) => Error::Recovering,
         Some(("full", _)) => Error::Full,
         Some(("deadline", _)) => Error::Deadline,
+        Some(("moved", at)) => moved_of(at).unwrap_or(Error::Unreachable),
+        Some(("unmet", _)) => Error::Unmet,
         Some(("not-leader", id)) => Error::NotLeader { leader: id.parse().ok() },
         Some(("protocol", _)) => Error::Protocol(status.message().to_owned()),
         Some(_) => Error::Unreachable,
@@ -70,6 +83,12 @@ pub(crate) fn error_of(status: Status) -> Error {
     }
 }
 
+fn moved_of(at: &str) -> Option<Error> {
+    let (group, by) = at.split_once(' ')?;
+    let group = LockGroup::new(group.parse().ok()?)?;
+    Some(Error::Moved { group, by: MoveId(by.parse().ok()?) })
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "its only use is in map_err")]
 pub(crate) fn odd(odd: Odd) -> Error {
     Error::Protocol(odd.to_string())
@@ -80,6 +99,7 @@ pub struct Remote {
     world: World,
     channel: wire::Channel,
     client: LockServiceClient<wire::Channel>,
+    shard: Shard,
 }
 
 impl Remote {
@@ -88,7 +108,18 @@ impl Remote {
     pub fn new(world: &World, me: wire::Identity, address: &Address) -> Arc<Self> {
         let channel = wire::channel(world, me, address);
         let client = wire::limits!(LockServiceClient::new(channel.clone()));
-        Arc::new(Self { world: world.clone(), channel, client })
+        Arc::new(Self { world: world.clone(), channel, client, shard: Shard::HOME })
+    }
+
+    /// The same coordinator, for another shard.
+    #[must_use]
+    pub fn at(&self, shard: Shard) -> Arc<Self> {
+        Arc::new(Self {
+            world: self.world.clone(),
+            channel: self.channel.clone(),
+            client: self.client.clone(),
+            shard,
+        })
     }
 
     pub(crate) fn channel(&self) -> wire::Channel {
@@ -116,6 +147,14 @@ impl Remote {
             Ok(Err(status)) => Err(error_of(status)),
             Err(_) => Err(Error::Unreachable),
         }
+    }
+
+    fn question(&self) -> proto::Question {
+        proto::Question { shard: self.shard.0 }
+    }
+
+    fn session(&self, session: SessionId) -> proto::Session {
+        proto::Session { session: session.0, shard: self.shard.0 }
     }
 
     async fn call<M, R, F>(
@@ -154,7 +193,7 @@ impl Service for Remote {
         deadline: Time,
     ) -> Result<(), Error> {
         let asks = asks.iter().map(Into::into).collect();
-        let message = proto::Batch { session: session.0, seq: seq.0, asks };
+        let message = proto::Batch { session: session.0, seq: seq.0, asks, shard: self.shard.0 };
         let call = |mut client: LockServiceClient<_>, request| async move {
             client.request(request).await
         };
@@ -163,7 +202,7 @@ impl Service for Remote {
 
     async fn listen(&self, session: SessionId, deadline: Time) -> Result<Events, Error> {
         let mut client = self.client.clone();
-        let listen = client.listen(Request::new(proto::Session { session: session.0 }));
+        let listen = client.listen(Request::new(self.session(session)));
         let stream = match self.world.until(deadline, listen).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return Err(error_of(status)),
@@ -190,15 +229,21 @@ impl Service for Remote {
     }
 
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {
-        let message = proto::Session { session: session.0 };
+        let message = self.session(session);
         let call = |mut client: LockServiceClient<_>, request| async move {
             client.close_session(request).await
         };
         self.call(deadline, message, call).await.map(|proto::Done {}| ())
     }
 
-    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
-        let message = proto::Recovered { dead: dead.0, by: by.0 };
+    async fn recovered(
+        &self,
+        dead: SessionId,
+        by: SessionId,
+        seen: Grant,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        let message = proto::Recovered { dead: dead.0, by: by.0, seen: seen.0 };
         let call = |mut client: LockServiceClient<_>, request| async move {
             client.tell_recovered(request).await
         };
@@ -209,7 +254,7 @@ impl Service for Remote {
         let call = |mut client: LockServiceClient<_>, request| async move {
             client.list_sessions(request).await
         };
-        let rows = self.call(deadline, proto::Question {}, call).await?;
+        let rows = self.call(deadline, self.question(), call).await?;
         rows.rows.into_iter().map(session_row_of).collect::<Result<_, _>>().map_err(odd)
     }
 
@@ -217,8 +262,71 @@ impl Service for Remote {
         let call = |mut client: LockServiceClient<_>, request| async move {
             client.list_locks(request).await
         };
-        let rows = self.call(deadline, proto::Question {}, call).await?;
+        let rows = self.call(deadline, self.question(), call).await?;
         lock_rows_of(rows).map_err(odd)
+    }
+
+    fn shard(&self, shard: Shard) -> Option<Arc<dyn Service>> {
+        Some(self.at(shard))
+    }
+
+    async fn groups(&self, deadline: Time) -> Result<Assignment, Error> {
+        let call = |mut client: LockServiceClient<_>, request| async move {
+            client.list_groups(request).await
+        };
+        let assignment = self.call(deadline, self.question(), call).await?;
+        assignment_of(assignment).map_err(odd)
+    }
+
+    async fn load(&self, deadline: Time) -> Result<Vec<LoadRow>, Error> {
+        let call = |mut client: LockServiceClient<_>, request| async move {
+            client.list_load(request).await
+        };
+        let loads = self.call(deadline, self.question(), call).await?;
+        loads_of(loads).map_err(odd)
+    }
+
+    async fn estate(&self, dead: SessionId, deadline: Time) -> Result<Estate, Error> {
+        let call = |mut client: LockServiceClient<_>, request| async move {
+            client.tell_estate(request).await
+        };
+        let estate = self.call(deadline, self.session(dead), call).await?;
+        estate_of(&estate).map_err(odd)
+    }
+
+    async fn direct(&self, command: GroupCommand, deadline: Time) -> Result<GroupReply, Error> {
+        let message = proto::Directed { command: Some((&command).into()), shard: self.shard.0 };
+        let call =
+            |mut client: LockServiceClient<_>, request| async move { client.direct(request).await };
+        let reply = self.call(deadline, message, call).await?;
+        group_reply_of(reply).map_err(odd)
+    }
+
+    async fn export(
+        &self,
+        group: LockGroup,
+        by: MoveId,
+        from: Name,
+        deadline: Time,
+    ) -> Result<Part, Error> {
+        let group = Some(at_to(group, by));
+        let message = proto::ExportGroup { group, from: from.0, shard: self.shard.0 };
+        let call =
+            |mut client: LockServiceClient<_>, request| async move { client.export(request).await };
+        let part = self.call(deadline, message, call).await?;
+        part_of(part).map_err(odd)
+    }
+
+    async fn accuse(
+        &self,
+        session: SessionId,
+        hopeless: bool,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        let message = proto::Accused { session: session.0, hopeless };
+        let call =
+            |mut client: LockServiceClient<_>, request| async move { client.accuse(request).await };
+        self.call(deadline, message, call).await.map(|proto::Done {}| ())
     }
 }
 
@@ -237,6 +345,12 @@ pub fn adapter(world: &World, service: Arc<dyn Service>) -> LockServiceServer<Ad
 impl Adapter {
     fn deadline(&self) -> Time {
         self.world.clock.now() + LONGEST
+    }
+
+    fn shard(&self, shard: u32) -> Result<Arc<dyn Service>, Status> {
+        let home = (shard == Shard::HOME.0).then(|| Arc::clone(&self.service));
+        let found = home.or_else(|| self.service.shard(Shard(shard)));
+        found.ok_or_else(|| bad(Odd("this coordinator has no such shard of the lock service")))
     }
 }
 
@@ -269,14 +383,16 @@ impl LockService for Adapter {
         let batch = request.into_inner();
         let session = id_of(batch.session).map_err(bad)?;
         let asks = asks_of(batch.asks).map_err(bad)?;
-        done(self.service.request(session, Seq(batch.seq), &asks, self.deadline()).await)
+        let service = self.shard(batch.shard)?;
+        done(service.request(session, Seq(batch.seq), &asks, self.deadline()).await)
     }
 
     type ListenStream = BoxStream<'static, Result<proto::Events, Status>>;
 
     async fn listen(&self, request: Request<proto::Session>) -> Answer<Self::ListenStream> {
-        let session = id_of(request.into_inner().session).map_err(bad)?;
-        let events = self.service.listen(session, self.deadline()).await;
+        let request = request.into_inner();
+        let session = id_of(request.session).map_err(bad)?;
+        let events = self.shard(request.shard)?.listen(session, self.deadline()).await;
         let events = events.map_err(|error| status_of(&error))?;
         let stream = events
             .map(|group| Ok(proto::Events { events: group.iter().map(Into::into).collect() }));
@@ -298,18 +414,60 @@ impl LockService for Adapter {
     async fn tell_recovered(&self, request: Request<proto::Recovered>) -> Answer<proto::Done> {
         let told = request.into_inner();
         let (dead, by) = (id_of(told.dead).map_err(bad)?, id_of(told.by).map_err(bad)?);
-        done(self.service.recovered(dead, by, self.deadline()).await)
+        done(self.service.recovered(dead, by, Grant(told.seen), self.deadline()).await)
     }
 
-    async fn list_sessions(&self, _: Request<proto::Question>) -> Answer<proto::SessionRows> {
-        let rows = self.service.sessions(self.deadline()).await;
+    async fn list_sessions(&self, asked: Request<proto::Question>) -> Answer<proto::SessionRows> {
+        let rows = self.shard(asked.into_inner().shard)?.sessions(self.deadline()).await;
         let rows = rows.map_err(|error| status_of(&error))?;
         Ok(Response::new(proto::SessionRows { rows: rows.iter().map(Into::into).collect() }))
     }
 
-    async fn list_locks(&self, _: Request<proto::Question>) -> Answer<proto::LockRows> {
-        let rows = self.service.locks(self.deadline()).await;
+    async fn list_locks(&self, asked: Request<proto::Question>) -> Answer<proto::LockRows> {
+        let rows = self.shard(asked.into_inner().shard)?.locks(self.deadline()).await;
         let rows = rows.map_err(|error| status_of(&error))?;
         Ok(Response::new((&rows).into()))
+    }
+
+    async fn list_groups(&self, _: Request<proto::Question>) -> Answer<proto::Assignment> {
+        let assignment = self.service.groups(self.deadline()).await;
+        let assignment = assignment.map_err(|error| status_of(&error))?;
+        Ok(Response::new((&assignment).into()))
+    }
+
+    async fn list_load(&self, asked: Request<proto::Question>) -> Answer<proto::Loads> {
+        let loads = self.shard(asked.into_inner().shard)?.load(self.deadline()).await;
+        let loads = loads.map_err(|error| status_of(&error))?;
+        Ok(Response::new(proto::Loads { rows: loads.iter().map(Into::into).collect() }))
+    }
+
+    async fn tell_estate(&self, asked: Request<proto::Session>) -> Answer<proto::Estate> {
+        let asked = asked.into_inner();
+        let dead = id_of(asked.session).map_err(bad)?;
+        let estate = self.shard(asked.shard)?.estate(dead, self.deadline()).await;
+        let estate = estate.map_err(|error| status_of(&error))?;
+        Ok(Response::new(estate_to(&estate)))
+    }
+
+    async fn direct(&self, asked: Request<proto::Directed>) -> Answer<proto::GroupReply> {
+        let asked = asked.into_inner();
+        let command = option_of(asked.command).and_then(command_of).map_err(bad)?;
+        let reply = self.shard(asked.shard)?.direct(command, self.deadline()).await;
+        Ok(Response::new(reply.map_err(|error| status_of(&error))?.into()))
+    }
+
+    async fn export(&self, asked: Request<proto::ExportGroup>) -> Answer<proto::GroupPart> {
+        let asked = asked.into_inner();
+        let (group, by) = at_of(asked.group).map_err(bad)?;
+        let service = self.shard(asked.shard)?;
+        let part = service.export(group, by, Name(asked.from), self.deadline()).await;
+        let part = part.map_err(|error| status_of(&error))?;
+        Ok(Response::new((&part).into()))
+    }
+
+    async fn accuse(&self, asked: Request<proto::Accused>) -> Answer<proto::Done> {
+        let asked = asked.into_inner();
+        let session = id_of(asked.session).map_err(bad)?;
+        done(self.service.accuse(session, asked.hopeless, self.deadline()).await)
     }
 }

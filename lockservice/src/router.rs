@@ -10,8 +10,12 @@ use world::{Time, World};
 
 use crate::{
     error::Error,
-    message::{Ask, Client, LockRows, Opened, Renewal, Seq, SessionRow},
-    name::SessionId,
+    group::{LockGroup, MoveId, Shard},
+    message::{
+        Ask, Assignment, Client, Estate, GroupCommand, GroupReply, LoadRow, LockRows, Opened, Part,
+        Renewal, Seq, SessionRow,
+    },
+    name::{Grant, Name, SessionId},
     registry::{Answers, Changed, Op, Question, Revision, Store, TidingsStream, Watching},
     service::{Events, Service},
 };
@@ -145,8 +149,14 @@ impl Service for Router {
         self.ask(deadline, |member, until| member.close(session, until)).await
     }
 
-    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
-        self.ask(deadline, |member, until| member.recovered(dead, by, until)).await
+    async fn recovered(
+        &self,
+        dead: SessionId,
+        by: SessionId,
+        seen: Grant,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        self.ask(deadline, |member, until| member.recovered(dead, by, seen, until)).await
     }
 
     async fn sessions(&self, deadline: Time) -> Result<Vec<SessionRow>, Error> {
@@ -155,6 +165,47 @@ impl Service for Router {
 
     async fn locks(&self, deadline: Time) -> Result<LockRows, Error> {
         self.ask(deadline, |member, until| member.locks(until)).await
+    }
+
+    fn shard(&self, shard: Shard) -> Option<Arc<dyn Service>> {
+        let member = |(node, service): &Member| Some((*node, service.shard(shard)?));
+        let members = self.members.iter().map(member).collect::<Option<Vec<Member>>>()?;
+        Some(Self::new(self.world.clone(), members))
+    }
+
+    async fn groups(&self, deadline: Time) -> Result<Assignment, Error> {
+        self.ask(deadline, |member, until| member.groups(until)).await
+    }
+
+    async fn load(&self, deadline: Time) -> Result<Vec<LoadRow>, Error> {
+        self.ask(deadline, |member, until| member.load(until)).await
+    }
+
+    async fn estate(&self, dead: SessionId, deadline: Time) -> Result<Estate, Error> {
+        self.ask(deadline, |member, until| member.estate(dead, until)).await
+    }
+
+    async fn direct(&self, command: GroupCommand, deadline: Time) -> Result<GroupReply, Error> {
+        self.ask(deadline, |member, until| member.direct(command.clone(), until)).await
+    }
+
+    async fn export(
+        &self,
+        group: LockGroup,
+        by: MoveId,
+        from: Name,
+        deadline: Time,
+    ) -> Result<Part, Error> {
+        self.ask(deadline, |member, until| member.export(group, by, from, until)).await
+    }
+
+    async fn accuse(
+        &self,
+        session: SessionId,
+        hopeless: bool,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        self.ask(deadline, |member, until| member.accuse(session, hopeless, until)).await
     }
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write their scripts")]
 
 mod clerks;
+mod shards;
 mod stage;
 #[path = "../../raft/tests/script/transcript.rs"]
 mod transcript;

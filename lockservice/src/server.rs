@@ -2,6 +2,7 @@
 //! commands through the replicated table. It does not know how the table is replicated
 //! ([`Engine`]) nor what a lock protects.
 
+mod groups;
 pub mod leases;
 mod marks;
 mod registry;
@@ -10,7 +11,10 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,12 +29,17 @@ use crate::{
     bug::{Bug, seeded},
     engine::Engine,
     error::Error,
-    message::{Ask, Client, Command, Event, LockRows, Opened, Renewal, Reply, Seq, SessionRow},
-    name::SessionId,
+    group::{LockGroup, MoveId, Shard},
+    message::{
+        Ask, Assignment, Client, Command, Estate, Event, GroupCommand, GroupReply, LoadRow,
+        LockRows, Opened, Part, Renewal, Reply, Seq, SessionRow,
+    },
+    name::{Grant, Name, SessionId},
     registry::server::Watchers,
     service::{Events, Service},
     table::Table,
 };
+pub use groups::Peers;
 use leases::Leases;
 use marks::Marks;
 
@@ -67,6 +76,12 @@ pub struct Server {
     /// The registry may have changed.
     changed: Notify,
     watch: Mutex<Option<Task>>,
+    shard: Shard,
+    /// The same coordinator's servers of all shards.
+    siblings: OnceLock<Vec<Weak<Self>>>,
+    peers: Mutex<Peers>,
+    /// What was asked for each group.
+    asked: Vec<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -96,6 +111,8 @@ impl Server {
     /// Serves the table behind `engine`.
     #[must_use]
     pub fn start(world: World, engine: Arc<dyn Engine>, config: Config) -> Arc<Self> {
+        let mut shard = Shard::HOME;
+        engine.look(&mut |table| shard = table.shard());
         let server = Arc::new(Self {
             world,
             engine,
@@ -104,6 +121,10 @@ impl Server {
             renewed: Notify::new(),
             changed: Notify::new(),
             watch: Mutex::default(),
+            shard,
+            siblings: OnceLock::new(),
+            peers: Mutex::default(),
+            asked: LockGroup::all().map(|_| AtomicU64::new(0)).collect(),
         });
         let watch = Self::watch(Arc::downgrade(&server), server.world.clone());
         *server.watch.lock() = Some(server.world.spawn("lock-server", watch));
@@ -115,6 +136,7 @@ impl Server {
         if let Some(watch) = self.watch.lock().take() {
             watch.abort();
         }
+        self.peers.lock().end();
         let mut inner = self.inner.lock();
         inner.streams.clear();
         self.engine.look(&mut |table| inner.watchers.clear(table.tree_mut()));
@@ -148,6 +170,7 @@ impl Server {
             inner.leases.clear();
             inner.marks.clear();
             inner.told.clear();
+            self.asked.iter().for_each(|asked| asked.store(0, Ordering::Relaxed));
             // Also when it led before and leads again: what was said between was not heard here.
             self.end_streams(&mut inner);
         }
@@ -161,6 +184,10 @@ impl Server {
             inner.marks.push(now, table.mark());
         });
         self.press(&mut inner, now);
+        if self.shard != Shard::HOME {
+            // Sessions live, and expire, at home.
+            return;
+        }
         for session in inner.leases.sweep(now, self.config.lease, &living) {
             let server = Arc::clone(self);
             self.world.spawn("lock-expire", async move {
@@ -175,7 +202,7 @@ impl Server {
     /// Deals with holders that are in somebody's way for long: one that does not seem to know is
     /// told again, by a new stream; one that still knows nothing a lease later, and one that has
     /// known for longer than [`Config::patience`], is fenced.
-    fn press(&self, inner: &mut Inner, now: Time) {
+    fn press(self: &Arc<Self>, inner: &mut Inner, now: Time) {
         let lease = self.config.lease;
         if inner.pressed.is_some_and(|pressed| now.since(pressed) < lease / 10) {
             return;
@@ -192,11 +219,11 @@ impl Server {
         }
         for session in since(&inner.marks, self.config.patience()).unwrap_or_default() {
             tracing::error!(session = session.0, "a revocation was not answered; it is fenced");
-            inner.leases.doom(session, now);
+            self.fence(inner, session, true, now);
         }
         for session in slow {
             match inner.told.get(&session).copied() {
-                _ if !inner.leases.deaf(session, now - lease / 2) => {
+                _ if self.shard == Shard::HOME && !inner.leases.deaf(session, now - lease / 2) => {
                     inner.told.remove(&session);
                 }
                 None => {
@@ -207,7 +234,7 @@ impl Server {
                 }
                 Some(told) if now.since(told) > lease => {
                     tracing::error!(session = session.0, "it hears no revocation; it is fenced");
-                    inner.leases.doom(session, now);
+                    self.fence(inner, session, false, now);
                 }
                 Some(_) => {}
             }
@@ -255,7 +282,11 @@ impl Server {
         match reply {
             Reply::Expired => Err(Error::Expired),
             Reply::Malformed => Err(Error::Protocol("a malformed command".to_owned())),
-            Reply::Opened(_) | Reply::Done | Reply::Refused | Reply::Tree(_) => Ok(reply),
+            Reply::Moved { group, by } => Err(Error::Moved { group, by }),
+            Reply::Unmet => Err(Error::Unmet),
+            Reply::Opened(_) | Reply::Done | Reply::Refused | Reply::Tree(_) | Reply::Group(_) => {
+                Ok(reply)
+            }
         }
     }
 
@@ -286,6 +317,7 @@ impl Service for Server {
         asks: &[Ask],
         deadline: Time,
     ) -> Result<(), Error> {
+        self.count(asks)?;
         let command = Command::Batch { session, seq, asks: asks.to_vec() };
         self.propose(command, deadline).await.map(|_| ())
     }
@@ -301,7 +333,8 @@ impl Service for Server {
         self.pump(&mut inner);
         let first = self.look(|table| table.listen(session));
         if first.contains(&Event::Ended) {
-            return Err(Error::Expired);
+            let unmet = self.look(|table| table.is_unmet(session));
+            return Err(if unmet { Error::Unmet } else { Error::Expired });
         }
         let (sender, receiver) = mpsc::channel(LAG);
         if sender.try_send(first).is_err() {
@@ -346,8 +379,14 @@ impl Service for Server {
         }
     }
 
-    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
-        match self.propose(Command::Recovered { dead, by }, deadline).await? {
+    async fn recovered(
+        &self,
+        dead: SessionId,
+        by: SessionId,
+        seen: Grant,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        match self.propose(Command::Recovered { dead, by, seen }, deadline).await? {
             Reply::Refused => Err(Error::Protocol(format!("{dead:?} is not {by:?}'s to recover"))),
             _ => Ok(()),
         }
@@ -385,6 +424,57 @@ impl Service for Server {
         let held = |grant| inner.marks.held(grant, now);
         Ok(self.look(|table| table.list_locks(&waited, &held)))
     }
+
+    fn shard(&self, shard: Shard) -> Option<Arc<dyn Service>> {
+        let sibling = self.siblings.get()?.get(shard.0 as usize)?.upgrade()?;
+        Some(sibling)
+    }
+
+    async fn groups(&self, deadline: Time) -> Result<Assignment, Error> {
+        self.engine.barrier(deadline).await?;
+        Ok(self.look(|table| table.assignment()))
+    }
+
+    async fn load(&self, deadline: Time) -> Result<Vec<LoadRow>, Error> {
+        self.engine.barrier(deadline).await?;
+        Ok(self.loads())
+    }
+
+    async fn estate(&self, dead: SessionId, deadline: Time) -> Result<Estate, Error> {
+        self.engine.barrier(deadline).await?;
+        self.look(|table| table.estate(dead)).ok_or(Error::Unmet)
+    }
+
+    async fn direct(&self, command: GroupCommand, deadline: Time) -> Result<GroupReply, Error> {
+        match self.propose(Command::Group(command), deadline).await? {
+            Reply::Group(reply) => Ok(reply),
+            other => Err(Error::Protocol(format!("{other:?} to a command about lock groups"))),
+        }
+    }
+
+    async fn export(
+        &self,
+        group: LockGroup,
+        by: MoveId,
+        from: Name,
+        deadline: Time,
+    ) -> Result<Part, Error> {
+        self.engine.barrier(deadline).await?;
+        let part = self.look(|table| table.export(group, by, from, groups::MOST_PIECES));
+        part.ok_or_else(|| Error::Protocol(format!("{group:?} is not frozen for {by:?} here")))
+    }
+
+    async fn accuse(&self, session: SessionId, hopeless: bool, _: Time) -> Result<(), Error> {
+        let mut inner = self.inner.lock();
+        if inner.term.is_none() || inner.term != self.engine.leading() {
+            return Err(Error::NotLeader { leader: None });
+        }
+        let now = self.world.clock.now();
+        if hopeless || inner.leases.deaf(session, now - self.config.lease / 2) {
+            inner.leases.doom(session, now);
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Server {
@@ -392,5 +482,6 @@ impl Drop for Server {
         if let Some(watch) = self.watch.get_mut().take() {
             watch.abort();
         }
+        self.peers.get_mut().end();
     }
 }

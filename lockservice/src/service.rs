@@ -1,14 +1,20 @@
 //! The service as a clerk sees it. A coordinator's own object, a client over the wire and a router
 //! over several coordinators all look like this; none of them knows what a lock protects.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use world::Time;
 
 use crate::{
     error::Error,
-    message::{Ask, Client, Event, LockRows, Opened, Renewal, Seq, SessionRow},
-    name::SessionId,
+    group::{LockGroup, MoveId, Shard},
+    message::{
+        Ask, Assignment, Client, Estate, Event, GroupCommand, GroupReply, LoadRow, LockRows,
+        Opened, Part, Renewal, Seq, SessionRow,
+    },
+    name::{Grant, Name, SessionId},
     registry::Store,
 };
 
@@ -47,12 +53,61 @@ pub trait Service: Store {
     /// recovers another one.
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error>;
 
-    /// `by` has recovered `dead`, whose locks pass on.
-    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error>;
+    /// `by` has recovered `dead`, whose locks pass on, with numbers past `seen`.
+    async fn recovered(
+        &self,
+        dead: SessionId,
+        by: SessionId,
+        seen: Grant,
+        deadline: Time,
+    ) -> Result<(), Error>;
 
     /// The sessions, with numbers fresh within 300 ms from all that answer.
     async fn sessions(&self, deadline: Time) -> Result<Vec<SessionRow>, Error>;
 
     /// Who holds what and who waits.
     async fn locks(&self, deadline: Time) -> Result<LockRows, Error>;
+
+    // What follows is for a service of several shards. One that is not home serves requests, streams,
+    // and this; one that has but one shard need not know of it.
+
+    /// Another shard of the same service, reached in the same way; none if there is none.
+    fn shard(&self, _: Shard) -> Option<Arc<dyn Service>> {
+        None
+    }
+
+    /// Where every group lies; only home knows.
+    async fn groups(&self, _: Time) -> Result<Assignment, Error> {
+        Err(one())
+    }
+
+    /// How much there is to do for each group that is served here.
+    async fn load(&self, _: Time) -> Result<Vec<LoadRow>, Error> {
+        Err(one())
+    }
+
+    /// All that a session holds here that is dead here; [`Error::Unmet`] while it is not.
+    async fn estate(&self, _dead: SessionId, _: Time) -> Result<Estate, Error> {
+        Err(one())
+    }
+
+    /// Puts a command about groups into the log.
+    async fn direct(&self, _: GroupCommand, _: Time) -> Result<GroupReply, Error> {
+        Err(one())
+    }
+
+    /// The state of a frozen group from a name on; part of it, if it is long.
+    async fn export(&self, _: LockGroup, _: MoveId, _: Name, _: Time) -> Result<Part, Error> {
+        Err(one())
+    }
+
+    /// Another shard tells home of a session that does not answer a revocation: after a long time
+    /// (`hopeless`), or although it was told twice.
+    async fn accuse(&self, _: SessionId, _hopeless: bool, _: Time) -> Result<(), Error> {
+        Err(one())
+    }
+}
+
+fn one() -> Error {
+    Error::Protocol("this service has but one shard".to_owned())
 }

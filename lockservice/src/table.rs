@@ -10,11 +10,14 @@ mod advisory;
 mod check;
 mod checkpoint;
 mod chunks;
+mod directory;
+mod groups;
 mod list;
 mod locks;
 mod pieces;
 mod queue;
 mod sessions;
+mod slots;
 
 #[cfg(test)]
 mod advisory_tests;
@@ -35,16 +38,20 @@ pub use locks::Mark;
 
 use crate::{
     bug::{Bug, seeded},
+    group::{LockGroup, MoveId, Shard},
     locks::Held,
     message::{Ask, Client, Command, Event, Reply, Seq, Ticket},
     name::{Grant, SessionId, Span},
     registry::{Changed, Op, Tree},
 };
 use advisory::Advisory;
+use directory::Directory;
 use pieces::Pieces;
 use queue::Queue;
+use slots::Slots;
 
-/// The sessions, the locks and the waiters of one lock group.
+/// The locks and the waiters of one shard; at home also the sessions, the registry and the assignment
+/// of lock groups.
 #[derive(Default)]
 pub struct Table {
     next_session: u64,
@@ -54,8 +61,12 @@ pub struct Table {
     queue: Queue,
     tree: Tree,
     advisory: Advisory,
+    slots: Slots,
+    directory: Directory,
     /// Who is listening at this replica; not replicated.
     listeners: BTreeSet<SessionId>,
+    /// Moves when there may be something that other shards have to be told; not replicated.
+    stirred: u64,
     outbox: Vec<(SessionId, Event)>,
 }
 
@@ -63,6 +74,8 @@ pub struct Table {
 struct Session {
     client: Client,
     seq: Seq,
+    /// The last batch was refused, for this group.
+    refused: Option<(LockGroup, MoveId)>,
     newest: Grant,
     state: State,
     /// The last batch of changes of the registry, and what it answered.
@@ -77,6 +90,8 @@ enum State {
     Dead {
         recoverer: Option<SessionId>,
     },
+    /// It came to its end; not all shards know that yet.
+    Over,
 }
 
 impl Table {
@@ -94,14 +109,25 @@ impl Table {
 
     /// Applies a command.
     pub fn handle(&mut self, command: Command) -> Reply {
+        if !matches!(command, Command::Batch { .. } | Command::Tree { .. }) {
+            self.stirred += 1;
+        }
         match command {
+            Command::Open { .. } if self.shard() != Shard::HOME => Reply::Refused,
             Command::Open { client, replace } => self.open(client, replace),
             Command::Batch { session, seq, asks } => self.batch(session, seq, asks),
             Command::Expire(session) => self.expire(session),
-            Command::Recovered { dead, by } => self.recovered(dead, by),
+            Command::Recovered { dead, by, seen } => self.recovered(dead, by, seen),
             Command::Close(session) => self.close(session),
             Command::Tree { session, seq, ops } => self.change(session, seq, &ops),
+            Command::Group(command) => Reply::Group(self.group(command)),
         }
+    }
+
+    /// Another number whenever sessions, or the assignment of groups, may have changed.
+    #[must_use]
+    pub fn stirred(&self) -> u64 {
+        self.stirred
     }
 
     /// The registry.
@@ -119,12 +145,20 @@ impl Table {
     pub fn listen(&mut self, session: SessionId) -> Vec<Event> {
         let Some(row) = self.live(session) else { return vec![Event::Ended] };
         let snapshot = Event::Snapshot {
-            seq: row.seq,
+            // One that was refused did nothing.
+            seq: Seq(row.seq.0 - u64::from(row.refused.is_some())),
             newest: row.newest,
-            held: self.pieces.held_by(session),
+            view: self.view(),
+            held: self
+                .pieces
+                .held_by(session)
+                .into_iter()
+                .filter(|held| self.slots.serves(held.span))
+                .collect(),
             waiting: self
                 .queue
                 .of(session)
+                .filter(|(_, waiter)| self.slots.serves(waiter.ask.need))
                 .map(|(_, waiter)| waiter.ask.ticket)
                 .chain(self.advisory.of(session).map(|(_, wait)| wait.ticket))
                 .collect::<Vec<Ticket>>(),
@@ -155,9 +189,10 @@ impl Table {
             .map(|(&session, _)| session)
     }
 
-    /// The sessions, dead ones too, and whether each lives.
+    /// The sessions that have not come to their end, dead ones too, and whether each lives.
     pub fn states(&self) -> impl Iterator<Item = (SessionId, bool)> {
-        self.sessions.iter().map(|(&session, row)| (session, row.state == State::Live))
+        let known = self.sessions.iter().filter(|(_, row)| row.state != State::Over);
+        known.map(|(&session, row)| (session, row.state == State::Live))
     }
 
     /// Whether `session` lives.
@@ -199,14 +234,22 @@ impl Table {
     }
 
     fn batch(&mut self, session: SessionId, seq: Seq, asks: Vec<Ask>) -> Reply {
+        let missing = self.slots.missing_for(&asks);
+        let unmet = self.is_unmet(session);
         let Some(row) = self.sessions.get_mut(&session).filter(|row| row.state == State::Live)
         else {
-            return Reply::Expired;
+            return if unmet { Reply::Unmet } else { Reply::Expired };
         };
         if seq <= row.seq && !seeded(Bug::BatchTwice) {
-            return Reply::Done;
+            let again = row.refused.filter(|_| seq == row.seq);
+            return again.map_or(Reply::Done, |(group, by)| Reply::Moved { group, by });
         }
         row.seq = seq;
+        // As a whole or not at all, and for good: what was refused is asked elsewhere.
+        row.refused = missing;
+        if let Some((group, by)) = missing {
+            return Reply::Moved { group, by };
+        }
         let mut freed: Vec<Span> = Vec::new();
         for ask in asks {
             self.ask(session, ask, &mut freed);

@@ -6,7 +6,7 @@ use std::{future::Future, pin::pin, sync::Arc};
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 
-use super::{Asked, Effect, Shared, State};
+use super::{Effect, Shared, State, asked::Asked};
 use crate::{
     advisory::{Claim, Claimed, Patience},
     error::Error,

@@ -8,7 +8,7 @@ use world::{Time, World};
 use super::{Clerk, Config, Nothing, usable};
 use crate::manual::Manual;
 use crate::{
-    Error, Locks, Mode, Name, Server, Service, SessionId, Span,
+    Error, Grant, Locks, Mode, Name, Server, Service, SessionId, Span,
     engine::Direct,
     message::{Ask, Client, Kind, LockRows, Opened, Renewal, Seq, SessionRow},
     registry::{Answers, Changed, Op, Question, Revision, Store, TidingsStream, Watching},
@@ -52,8 +52,14 @@ impl Service for Far {
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {
         self.near.close(session, deadline).await
     }
-    async fn recovered(&self, dead: SessionId, by: SessionId, at: Time) -> Result<(), Error> {
-        self.near.recovered(dead, by, at).await
+    async fn recovered(
+        &self,
+        dead: SessionId,
+        by: SessionId,
+        seen: Grant,
+        at: Time,
+    ) -> Result<(), Error> {
+        self.near.recovered(dead, by, seen, at).await
     }
     async fn sessions(&self, deadline: Time) -> Result<Vec<SessionRow>, Error> {
         self.near.sessions(deadline).await

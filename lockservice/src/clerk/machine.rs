@@ -6,6 +6,7 @@
 //! it can never change places and a repeated batch is recognized.
 
 mod claims;
+mod lanes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -16,12 +17,14 @@ use crate::{
     advisory::Claimed,
     bug::{Bug, seeded},
     error::Error,
+    group::{self, LockGroup, Shard},
     locks::Held,
     message::{Acquire, Ask, Event, Seq, Ticket},
     name::{Grant, Mode, Name, SessionId, Span},
 };
 
 use claims::Claims;
+use lanes::{Atlas, Lane, Told};
 
 /// Names a pin.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,8 +51,10 @@ pub enum Effect {
     Renew,
     /// Tell whoever claimed.
     Claimed(Ticket, Result<Claimed, Error>),
-    /// The stream shows the past: listen again.
-    Stale,
+    /// The stream of a shard shows the past, or what cannot be judged yet: listen again.
+    Stale(Shard),
+    /// There are so many shards: talk to all of them.
+    Shards(u32),
     /// The session is over.
     Over(Error),
 }
@@ -81,6 +86,8 @@ pub enum Want {
     Revoking,
     /// An earlier question must be answered first.
     Asking,
+    /// The names lie in several lock groups, and there are several shards.
+    Straddles,
     /// The session is over.
     Over(Error),
 }
@@ -111,6 +118,8 @@ impl Revocation {
 struct Question {
     /// `None` for a hint.
     need: Option<Span>,
+    /// Of a hint: whom it was asked of.
+    shard: Shard,
     names: Vec<Name>,
     mode: Mode,
     /// Nobody waits for the answer, but it is still to come, perhaps as a grant; until then
@@ -140,12 +149,8 @@ pub struct Machine {
     questions: BTreeMap<Ticket, Question>,
     claims: Claims,
     queue: Vec<Ask>,
-    in_flight: Option<Batch>,
-    sent: Seq,
-    /// The last batch known to be applied when listening began: no snapshot may be older.
-    floor: Seq,
-    /// Batches that were applied since: the snapshot may or may not show them. `None` when it came.
-    recent: Option<Vec<Batch>>,
+    lanes: BTreeMap<Shard, Lane>,
+    atlas: Atlas,
     next: u64,
 }
 
@@ -186,6 +191,9 @@ impl Machine {
         if self.closing {
             return (Want::Over(Error::Closed), Vec::new());
         }
+        if !self.atlas.is_plain() && LockGroup::only(need).is_none() {
+            return (Want::Straddles, Vec::new());
+        }
         if self.revoking(need) {
             return (Want::Revoking, Vec::new());
         }
@@ -214,14 +222,21 @@ impl Machine {
         let ticket = Ticket(self.fresh());
         self.questions.insert(
             ticket,
-            Question { need: Some(need), names: Vec::new(), mode, cancelled: false },
+            Question {
+                need: Some(need),
+                shard: Shard::HOME,
+                names: Vec::new(),
+                mode,
+                cancelled: false,
+            },
         );
+        let wish = if self.atlas.is_plain() { wish } else { group::clip(need, wish) };
         self.queue.push(Ask::Acquire(Acquire { ticket, need, wish, mode, wait }));
         (Want::Asked(ticket), vec![Effect::Send])
     }
 
-    /// Asks for what is free of `names`. `None` if there is nothing to ask.
-    pub fn hint(&mut self, names: &[Name], mode: Mode) -> Option<Ticket> {
+    /// Asks for what is free of `names`, each shard for its own.
+    pub fn hint(&mut self, names: &[Name], mode: Mode) -> Vec<Ticket> {
         let mut wanted: Vec<Name> = names
             .iter()
             .copied()
@@ -232,13 +247,22 @@ impl Machine {
         wanted.sort_unstable();
         wanted.dedup();
         if wanted.is_empty() || self.closing || self.over.is_some() {
-            return None;
+            return Vec::new();
         }
-        let ticket = Ticket(self.fresh());
-        self.queue.push(Ask::Hint { ticket, names: wanted.clone(), mode });
-        self.questions
-            .insert(ticket, Question { need: None, names: wanted, mode, cancelled: false });
-        Some(ticket)
+        let parts = if self.atlas.is_plain() {
+            BTreeMap::from([(Shard::HOME, wanted)])
+        } else {
+            self.by_shard(wanted)
+        };
+        let mut tickets = Vec::new();
+        for (shard, names) in parts {
+            let ticket = Ticket(self.fresh());
+            self.queue.push(Ask::Hint { ticket, names: names.clone(), mode });
+            let question = Question { need: None, shard, names, mode, cancelled: false };
+            self.questions.insert(ticket, question);
+            tickets.push(ticket);
+        }
+        tickets
     }
 
     /// Whoever asked no longer waits.
@@ -255,6 +279,8 @@ impl Machine {
             | Ask::Release(_)
             | Ask::Downgrade(_)
             | Ask::Able
+            | Ask::Seen(_)
+            | Ask::At(..)
             | Ask::Claim { .. } => true,
         });
         if self.queue.len() < before {
@@ -423,47 +449,24 @@ impl Machine {
         effects
     }
 
-    /// The batch that is to be sent, or sent again.
-    pub fn batch(&mut self) -> Option<Batch> {
-        if self.in_flight.is_none() && !self.queue.is_empty() && self.over.is_none() {
-            let rest = self.queue.split_off(self.queue.len().min(BATCH));
-            let asks = std::mem::replace(&mut self.queue, rest);
-            self.sent.0 += 1;
-            self.in_flight = Some((self.sent, asks.into()));
-        }
-        self.in_flight.clone()
-    }
-
-    /// The batch was applied.
-    pub fn acked(&mut self, seq: Seq) {
-        if let Some(batch) = self.in_flight.take_if(|(sent, _)| *sent == seq)
-            && let Some(recent) = &mut self.recent
-        {
-            recent.push(batch);
-        }
-    }
-
-    /// A stream is about to be opened: its snapshot shows all that is known to be applied now.
-    pub fn listening(&mut self) {
-        self.floor = match &self.in_flight {
-            Some((sent, _)) => Seq(sent.0 - 1),
-            None => self.sent,
-        };
-        self.recent = Some(Vec::new());
-    }
-
-    /// The service told something.
-    pub fn event(&mut self, event: Event) -> Vec<Effect> {
+    /// A shard told something.
+    pub fn event(&mut self, shard: Shard, event: Event) -> Vec<Effect> {
         if self.over.is_some() {
             return Vec::new();
         }
         match event {
-            Event::Snapshot { seq, newest, held, waiting } => {
-                self.snapshot(seq, newest, &held, &waiting)
+            Event::Snapshot { seq, newest, view, held, waiting } => {
+                let told = Told { held: &held, waiting: &waiting };
+                self.snapshot(shard, (seq, newest), view, &told)
             }
-            Event::Granted { ticket, held } => self.granted(ticket, &held),
+            Event::Adopted { group, by, held, waiting } => {
+                self.adopted(shard, (group, by), &Told { held: &held, waiting: &waiting })
+            }
+            Event::Shards(shards) => self.grown(shards),
+            Event::Granted { ticket, held } => self.granted(shard, ticket, &held),
             Event::Refused(ticket) => self.refused(ticket, Answer::Refused),
             Event::Full(ticket) => self.refused(ticket, Answer::Full),
+            Event::Revoke { span, .. } if !self.atlas.believes(shard, span) => Vec::new(),
             Event::Revoke { span, keep } => self.revoke(span, keep),
             Event::Recover { dead, held } => vec![Effect::Recover(dead, held)],
             Event::Claimed(ticket, claimed) => self.claimed(ticket, claimed),
@@ -480,8 +483,13 @@ impl Machine {
         }
     }
 
-    fn granted(&mut self, ticket: Ticket, held: &[Held]) -> Vec<Effect> {
-        for held in held {
+    fn granted(&mut self, shard: Shard, ticket: Ticket, held: &[Held]) -> Vec<Effect> {
+        let needed = self.questions.get(&ticket).and_then(|question| question.need);
+        if needed.is_some_and(|need| !self.atlas.believes(shard, need)) {
+            // The shard that has the group now says what came of it.
+            return Vec::new();
+        }
+        for held in held.iter().filter(|held| self.atlas.believes(shard, held.span)) {
             self.held.set(*held, self.now);
             if held.mode == Mode::Exclusive {
                 self.newest = self.newest.max(held.grant);
@@ -493,74 +501,6 @@ impl Machine {
         }
     }
 
-    /// The answer that follows from what is held. The pin is made here, before any later revoke
-    /// can be looked at: it is the least time that a fresh grant is held.
-    fn answer(&mut self, ticket: Ticket, question: &Question) -> Vec<Effect> {
-        if question.cancelled {
-            return vec![Effect::Changed];
-        }
-        let answer = match question.need {
-            None => Answer::Hinted,
-            Some(need) => match self.held.covers(need, question.mode) {
-                Some(held) => Answer::Granted(self.pin(need), held),
-                None => Answer::Refused,
-            },
-        };
-        vec![Effect::Answer(ticket, answer), Effect::Changed]
-    }
-
-    /// Makes what is known equal to what the service says, plus what is still on its way there.
-    fn snapshot(
-        &mut self,
-        seq: Seq,
-        newest: Grant,
-        held: &[Held],
-        waiting: &[Ticket],
-    ) -> Vec<Effect> {
-        if seq < self.floor {
-            return vec![Effect::Stale];
-        }
-        let unseen = self.recent.take().into_iter().flatten().chain(self.in_flight.clone());
-        let mut pending: Vec<Ask> =
-            unseen.filter(|(sent, _)| *sent > seq).flat_map(|(_, asks)| asks.to_vec()).collect();
-        pending.extend(self.queue.iter().cloned());
-        let mut now = Holdings::default();
-        for held in held {
-            now.set(*held, self.now);
-        }
-        let mut unasked = Vec::new();
-        for ask in &pending {
-            match ask {
-                Ask::Release(gone) => now.change(gone, None, self.now),
-                Ask::Downgrade(less) => now.change(less, Some(Mode::Shared), self.now),
-                Ask::Acquire(acquire) => unasked.push(acquire.ticket),
-                Ask::Hint { ticket, .. } | Ask::Claim { ticket, .. } => unasked.push(*ticket),
-                Ask::Cancel(_) | Ask::Able => {}
-            }
-        }
-        let lost = self.held.all().into_iter().find(|old| now.covers(old.span, old.mode).is_none());
-        if let Some(lost) = lost {
-            tracing::error!(?lost, "the lock service no longer knows of a lock; session given up");
-            return self.end(Error::Expired);
-        }
-        self.held = now;
-        self.newest = self.newest.max(newest);
-        let settled: Vec<Ticket> = self
-            .questions
-            .keys()
-            .copied()
-            .filter(|ticket| !unasked.contains(ticket) && !waiting.contains(ticket))
-            .collect();
-        let mut effects = vec![Effect::Changed];
-        effects.extend(self.ask_again(&unasked, waiting));
-        for ticket in settled {
-            if let Some(question) = self.questions.remove(&ticket) {
-                effects.extend(self.answer(ticket, &question));
-            }
-        }
-        effects
-    }
-
     /// The session is over: everybody is told.
     pub fn end(&mut self, error: Error) -> Vec<Effect> {
         if self.over.is_some() {
@@ -570,8 +510,7 @@ impl Machine {
         let error = if self.closing { Error::Closed } else { error };
         self.over = Some(error.clone());
         self.held = Holdings::default();
-        self.queue.clear();
-        self.in_flight = None;
+        self.stop_lanes();
         self.revocations.clear();
         let mut effects: Vec<Effect> = std::mem::take(&mut self.questions)
             .into_iter()

@@ -9,7 +9,7 @@ use std::{
 use futures_util::StreamExt;
 use world::{Time, World};
 
-use super::{Attached, Shared, machine::RevocationId, usable};
+use super::{Attached, Lane, Shared, estate, machine::RevocationId, usable};
 use crate::{
     bug::{Bug, seeded},
     error::Error,
@@ -22,20 +22,21 @@ use crate::{
 /// Before something that failed is tried again.
 pub(super) const BACK_OFF: Duration = Duration::from_millis(20);
 /// How long one try of a call may take.
-const CALL: Duration = Duration::from_secs(5);
+pub(super) const CALL: Duration = Duration::from_secs(5);
 
-/// Sends what the machine has to ask, one batch at a time, each until it is known to be applied.
-pub(super) async fn send(shared: Arc<Shared>) {
+/// Sends what the machine has to ask of a shard, one batch at a time, each until it is known to be
+/// applied, or refused as a whole.
+pub(super) async fn send(shared: Arc<Shared>, lane: Arc<Lane>) {
     loop {
         let batch = {
             let mut state = shared.state.lock();
             if state.machine.over.is_some() {
                 return;
             }
-            state.machine.batch()
+            state.machine.batch(lane.shard)
         };
         let Some((seq, asks)) = batch else {
-            shared.send.notified().await;
+            lane.send.notified().await;
             continue;
         };
         if !shared.awake() {
@@ -43,9 +44,14 @@ pub(super) async fn send(shared: Arc<Shared>) {
         }
         shared.messages.fetch_add(1, Ordering::Relaxed);
         let deadline = shared.world.clock.now() + CALL;
-        let request = shared.service.request(shared.session, seq, &asks, deadline);
+        let request = lane.service.request(shared.session, seq, &asks, deadline);
         match shared.world.until(deadline, request).await {
-            Ok(Ok(())) => shared.state.lock().machine.acked(seq),
+            Ok(Ok(())) => shared.state.lock().machine.acked(lane.shard, seq),
+            Ok(Err(Error::Moved { group, by })) => {
+                let moved = (group, by);
+                let effects = shared.state.lock().machine.refused_batch(lane.shard, seq, moved);
+                shared.run(effects);
+            }
             Ok(Err(Error::Expired)) => return shared.end(Error::Expired),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a batch of asks failed; it is sent again");
@@ -56,30 +62,30 @@ pub(super) async fn send(shared: Arc<Shared>) {
     }
 }
 
-/// Listens to the session's events and, when the stream ends, listens again.
-pub(super) async fn listen(shared: Arc<Shared>) {
+/// Listens to the session's events of a shard and, when the stream ends, listens again.
+pub(super) async fn listen(shared: Arc<Shared>, lane: Arc<Lane>) {
     loop {
         {
             let mut state = shared.state.lock();
             if state.machine.over.is_some() {
                 return;
             }
-            state.machine.listening();
+            state.machine.listening(lane.shard);
         }
         shared.messages.fetch_add(1, Ordering::Relaxed);
         let deadline = shared.world.clock.now() + CALL;
-        let listen = shared.service.listen(shared.session, deadline);
+        let listen = lane.service.listen(shared.session, deadline);
         let stream = shared.world.until(deadline, listen).await;
         match stream {
             Ok(Ok(mut events)) => loop {
-                let relisten = std::pin::pin!(shared.relisten.notified());
+                let relisten = std::pin::pin!(lane.relisten.notified());
                 let next = futures_util::future::select(events.next(), relisten).await;
                 let futures_util::future::Either::Left((Some(group), _)) = next else { break };
                 if !shared.awake() {
                     return;
                 }
                 for event in group {
-                    let effects = shared.state.lock().machine.event(event);
+                    let effects = shared.state.lock().machine.event(lane.shard, event);
                     shared.run(effects);
                 }
             },
@@ -181,6 +187,7 @@ pub(super) async fn recover(shared: Arc<Shared>, dead: SessionId, held: Vec<Held
         return;
     };
     let again = (shared.lease / 20).max(BACK_OFF);
+    let Some((held, seen)) = estate::of(&shared, dead, held).await else { return };
     loop {
         if seeded(Bug::RecoveredEarly) {
             break;
@@ -197,7 +204,7 @@ pub(super) async fn recover(shared: Arc<Shared>, dead: SessionId, held: Vec<Held
     while shared.over().is_none() {
         shared.messages.fetch_add(1, Ordering::Relaxed);
         let deadline = shared.world.clock.now() + CALL;
-        let told = shared.service.recovered(dead, shared.session, deadline);
+        let told = shared.service.recovered(dead, shared.session, seen, deadline);
         match shared.world.until(deadline, told).await {
             Ok(Ok(())) => break,
             Ok(Err(Error::Protocol(reason))) => {

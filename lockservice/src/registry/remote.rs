@@ -58,7 +58,8 @@ impl Store for Remote {
     async fn sync(&self, deadline: Time) -> Result<Revision, Error> {
         let mut client = self.registry();
         let call = |request| async move { client.sync(request).await };
-        let proto::TreeRevision { revision } = self.ask(deadline, proto::Question {}, call).await?;
+        let proto::TreeRevision { revision } =
+            self.ask(deadline, proto::Question { shard: 0 }, call).await?;
         Ok(Revision(revision))
     }
 

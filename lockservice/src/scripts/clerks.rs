@@ -5,21 +5,25 @@
 //! without listening again) ; `knows C` ; `time C SECONDS` ; `tidy C SPAN SECONDS MOST` ; `end C` ; `closing C` ; `claiming C` as `claim` ; `back C tN` ;
 //! `leave C tN`.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use world::Time;
 
 use super::{stage::Stage, words};
 use crate::{
-    Error, Name, SessionId,
+    Error, Name, SessionId, Shard,
     clerk::machine::{Effect, Machine, PinId, RevocationId, Want},
-    message::{Command, Event, Ticket},
+    message::{Command, Event, Reply, Ticket},
 };
 
 #[derive(Default)]
 pub(super) struct Clerk {
     pub(super) machine: Machine,
-    pub(super) stream: VecDeque<Event>,
+    /// By shard.
+    pub(super) streams: BTreeMap<Shard, VecDeque<Event>>,
 }
 
 fn number(word: &str) -> u64 {
@@ -42,10 +46,11 @@ impl Stage {
         match words[0] {
             "want" => self.want(session, words),
             "wish" => {
-                let names: Vec<Name> =
-                    words[2].split(',').map(|name| Name(name.parse().unwrap())).collect();
-                let ticket = self.machine(session).hint(&names, words::mode(words[3]));
-                vec![ticket.map_or("has nothing to ask".into(), |t| format!("asks as t{}", t.0))]
+                let names: Vec<Name> = words[2].split(',').map(words::name).collect();
+                let tickets = self.machine(session).hint(&names, words::mode(words[3]));
+                let asks: Vec<String> =
+                    tickets.iter().map(|t| format!("asks as t{}", t.0)).collect();
+                if asks.is_empty() { vec!["has nothing to ask".into()] } else { asks }
             }
             "send" => self.send(session, words.get(2) == Some(&"lost")),
             "deliver" => {
@@ -122,6 +127,7 @@ impl Stage {
             Want::Asked(ticket) => format!("asks as t{}", ticket.0),
             Want::Revoking => "waits: it must be given up first".to_owned(),
             Want::Asking => "waits: an earlier question is open".to_owned(),
+            Want::Straddles => "cannot: it lies in several groups".to_owned(),
             Want::Over(error) => format!("cannot: {error}"),
         };
         let mut told = vec![first];
@@ -130,31 +136,41 @@ impl Stage {
     }
 
     fn send(&mut self, session: SessionId, lost: bool) -> Vec<String> {
-        let Some((seq, asks)) = self.machine(session).batch() else {
+        let shard = self.shard;
+        let Some((seq, asks)) = self.machine(session).batch(shard) else {
             return vec!["has nothing to send".to_owned()];
         };
         let batch = Command::Batch { session, seq, asks: asks.to_vec() };
         let mut told = vec![format!("batch {} of {}", seq.0, asks.len())];
-        told.extend(self.run(batch));
-        if !lost {
-            self.machine(session).acked(seq);
+        let reply = self.table_reply(batch);
+        told.extend(reply.1);
+        match reply.0 {
+            _ if lost => {}
+            Reply::Moved { group, by } => {
+                let effects = self.machine(session).refused_batch(shard, seq, (group, by));
+                told.extend(self.said(&effects));
+            }
+            _ => self.machine(session).acked(shard, seq),
         }
         told
     }
 
     fn reconnect(&mut self, session: SessionId) {
-        self.machine(session).listening();
+        let shard = self.shard;
+        self.machine(session).listening(shard);
         let events = self.table.listen(session).into();
-        self.clerks.get_mut(&session).unwrap().stream = events;
+        self.clerks.get_mut(&session).unwrap().streams.insert(shard, events);
     }
 
     fn deliver(&mut self, session: SessionId, most: usize) -> Vec<String> {
         let mut told = Vec::new();
         for _ in 0..most {
             let clerk = self.clerks.get_mut(&session).unwrap();
-            let Some(event) = clerk.stream.pop_front() else { break };
+            let stream = clerk.streams.entry(self.shard).or_default();
+            let Some(event) = stream.pop_front() else { break };
             told.push(format!("hears: {}", words::event(&event, |s| self.name(s))));
-            let effects = self.machine(session).event(event);
+            let shard = self.shard;
+            let effects = self.machine(session).event(shard, event);
             told.extend(self.said(&effects).into_iter().map(|line| format!("  {line}")));
         }
         told

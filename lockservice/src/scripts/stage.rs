@@ -4,20 +4,24 @@
 //! SPAN` ; `downgrade S SPAN` ; `cancel S TICKET` ; `able S` ; `expire S` ; `close S` ; `recovered DEAD by S` ; `listen
 //! S` ; `claim S FILE BYTES MODE by N [try|test]` (`none` gives up) ; `claims` ; `deafen S` ; `restart` ; `held` ; `waiting` ; `again` (the last batch once more) ; `create S PATH
 //! DATA [ephemeral] [sequential] [v=N]` ; `set S PATH DATA [v=N]` ; `delete S PATH [v=N]` ; `read PATH` ; `hear`.
-//! Those for clerks are in `clerks`.
+//! Those for clerks are in `clerks`, those for shards, and `at K COMMAND`, in `shards`.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{clerks::Clerk, words};
 use crate::{
-    Held, Name, SessionId, Span, Table,
-    message::{Acquire, Ask, Client, Command, Event, Kind, Seq, Ticket},
+    Grant, Held, SessionId, Shard, Span, Table,
+    message::{Acquire, Ask, Client, Command, Event, Kind, Reply, Seq, Ticket},
     registry::{Make, NodePath, Op, Question, What},
 };
 
 #[derive(Default)]
 pub(super) struct Stage {
+    /// Of the shard that commands are for.
     pub(super) table: Table,
+    pub(super) shard: Shard,
+    /// Of all other shards.
+    pub(super) others: BTreeMap<Shard, Table>,
     pub(super) names: BTreeMap<String, SessionId>,
     pub(super) clerks: BTreeMap<SessionId, Clerk>,
     next: u64,
@@ -45,7 +49,7 @@ impl Stage {
             "close" => self.run(Command::Close(self.session(words[1]))),
             "recovered" => {
                 let (dead, by) = (self.session(words[1]), self.session(words[3]));
-                self.run(Command::Recovered { dead, by })
+                self.run(Command::Recovered { dead, by, seen: Grant(0) })
             }
             "again" => self.last.clone().map(|last| self.run(last)).unwrap_or_default(),
             "listen" => self.listen(words[1]),
@@ -57,6 +61,8 @@ impl Stage {
                 self.table = Table::load(&self.table.save()).unwrap();
                 Vec::new()
             }
+            "at" | "shards" | "move" | "place" | "where" | "probe" | "freeze" | "bring"
+            | "drop" | "placed" | "news" | "retire" | "estate" | "seen" => self.shards(&words),
             _ => self.clerk(&words),
         };
         self.table.check().unwrap();
@@ -76,18 +82,23 @@ impl Stage {
 
     /// Applies a command; what was answered and told to those who listen.
     pub(super) fn run(&mut self, command: Command) -> Vec<String> {
+        self.table_reply(command).1
+    }
+
+    /// As [`Stage::run`], with the reply as it is.
+    pub(super) fn table_reply(&mut self, command: Command) -> (Reply, Vec<String>) {
         let reply = self.table.handle(command.clone());
         self.last = Some(command);
-        let reply = words::reply(&reply, |session| self.name(session));
-        let mut told: Vec<String> = reply.into_iter().collect();
+        let said = words::reply(&reply, |session| self.name(session));
+        let mut told: Vec<String> = said.into_iter().collect();
         for (session, event) in self.table.drain() {
             if let Some(clerk) = self.clerks.get_mut(&session) {
-                clerk.stream.push_back(event);
+                clerk.streams.entry(self.shard).or_default().push_back(event);
             } else {
                 told.push(self.told(session, &event));
             }
         }
-        told
+        (reply, told)
     }
 
     fn told(&self, session: SessionId, event: &Event) -> String {
@@ -143,7 +154,7 @@ impl Stage {
                 vec![Ask::Acquire(Acquire { ticket, need, wish, mode, wait })]
             }
             "hint" => {
-                let names = words[2].split(',').map(|name| Name(name.parse().unwrap())).collect();
+                let names = words[2].split(',').map(words::name).collect();
                 vec![Ask::Hint { ticket, names, mode: words::mode(words[3]) }]
             }
             "release" => {
@@ -160,6 +171,10 @@ impl Stage {
             _ => vec![Ask::Cancel(Ticket(words[2].trim_start_matches('t').parse().unwrap()))],
         };
         let seq = Seq(self.next);
+        // Whoever speaks here has heard of every move.
+        let heard = self.table.view().into_iter().flat_map(|view| view.here);
+        let heard = heard.map(|(group, by)| Ask::At(group, by));
+        let asks = heard.filter(|_| words[0] != "able").chain(asks).collect();
         self.run(Command::Batch { session, seq, asks })
     }
 

@@ -4,25 +4,37 @@ use crate::{
     Held, Mode, Name, SessionId, Span,
     advisory::{Claim, Claimant, Claimed, InTheWay, Patience, Stretch},
     clerk::machine::{Answer, Effect},
-    message::{Event, Reply},
+    message::{Event, GroupReply, Reply},
     registry::{Change, Changed, Happened, Node, Refusal},
 };
 
-/// `5`, `5..8`.
+/// `5`, or `2/5` for the fifth of segment 2.
+pub(super) fn name(text: &str) -> Name {
+    match text.split_once('/') {
+        Some((segment, index)) => Name::new(0, segment.parse().unwrap(), index.parse().unwrap()),
+        None => Name(text.parse().unwrap()),
+    }
+}
+
+/// `5`, `5..8`, `2/5..2/8`.
 pub(super) fn span(text: &str) -> Span {
-    let (start, end) = match text.split_once("..") {
-        Some((start, end)) => (start.parse().unwrap(), end.parse().unwrap()),
-        None => {
-            let start: u64 = text.parse().unwrap();
-            (start, start + 1)
-        }
-    };
-    Span::new(Name(start), Name(end)).unwrap()
+    match text.split_once("..") {
+        Some((start, end)) => Span::new(name(start), name(end)).unwrap(),
+        None => Span::one(name(text)),
+    }
+}
+
+fn said_name(name: Name) -> String {
+    match name.segment() {
+        0 => name.0.to_string(),
+        segment => format!("{segment}/{}", name.index()),
+    }
 }
 
 pub(super) fn said(span: Span) -> String {
-    let (start, end) = (span.start().0, span.end().0);
-    if end - start == 1 { start.to_string() } else { format!("{start}..{end}") }
+    let (start, end) = (span.start(), span.end());
+    let first = said_name(start);
+    if end.0 - start.0 == 1 { first } else { format!("{first}..{}", said_name(end)) }
 }
 
 pub(super) fn mode(text: &str) -> Mode {
@@ -55,10 +67,13 @@ pub(super) fn all(helds: &[Held]) -> String {
 
 pub(super) fn event(event: &Event, name: impl Fn(SessionId) -> String) -> String {
     match event {
-        Event::Snapshot { seq, newest, held, waiting } => {
+        Event::Snapshot { seq, newest, view, held, waiting } => {
+            let of = view
+                .as_ref()
+                .map_or_else(String::new, |view| format!(" of {} groups", view.here.len()));
             let waiting: Vec<String> = waiting.iter().map(|t| format!("t{}", t.0)).collect();
             format!(
-                "snapshot after batch {}, newest #{}, holds {}, waits {}",
+                "snapshot{of} after batch {}, newest #{}, holds {}, waits {}",
                 seq.0,
                 newest.0,
                 all(held),
@@ -73,6 +88,12 @@ pub(super) fn event(event: &Event, name: impl Fn(SessionId) -> String) -> String
         }
         Event::Recover { dead, held } => format!("recover {} with {}", name(*dead), all(held)),
         Event::Claimed(ticket, what) => format!("t{} {}", ticket.0, claimed(what)),
+        Event::Adopted { by, held, waiting, .. } => {
+            let waiting: Vec<String> = waiting.iter().map(|t| format!("t{}", t.0)).collect();
+            let waiting = if waiting.is_empty() { "for nothing".into() } else { waiting.join(" ") };
+            format!("adopted by move {}: holds {}, waits {waiting}", by.0, all(held))
+        }
+        Event::Shards(shards) => format!("there are {shards} shards"),
         Event::Report => "report".to_owned(),
         Event::Ended => "ended".to_owned(),
     }
@@ -128,7 +149,8 @@ pub(super) fn effect(effect: &Effect, name: impl Fn(SessionId) -> String) -> Opt
         Effect::Claimed(ticket, Ok(what)) => format!("answers t{}: {}", ticket.0, claimed(what)),
         Effect::Claimed(ticket, Err(error)) => format!("answers t{}: {error}", ticket.0),
         Effect::Renew => "renews".to_owned(),
-        Effect::Stale => "listens again: that was the past".to_owned(),
+        Effect::Stale(_) => "listens again: that was the past".to_owned(),
+        Effect::Shards(shards) => format!("talks to {shards} shards"),
         Effect::Over(error) => format!("is over: {error}"),
         Effect::Changed => "lets its waiters look again".to_owned(),
         Effect::Send => return None,
@@ -143,6 +165,12 @@ pub(super) fn reply(reply: &Reply, name: impl Fn(SessionId) -> String) -> Option
         Reply::Refused => "refused".to_owned(),
         Reply::Malformed => "malformed".to_owned(),
         Reply::Tree(changed) => changes(changed),
+        Reply::Moved { by, .. } => format!("refused as a whole: see move {}", by.0),
+        Reply::Unmet => "not met yet".to_owned(),
+        Reply::Group(GroupReply::Done) => return None,
+        Reply::Group(GroupReply::Refused) => "refused".to_owned(),
+        Reply::Group(GroupReply::Needs(from)) => format!("needs all from {} on", said_name(*from)),
+        Reply::Group(GroupReply::Met(session)) => format!("has met all up to {}", name(*session)),
     })
 }
 

@@ -24,7 +24,7 @@ impl Table {
                 return Err(Broken(format!("{span:?} is shared by nobody")));
             }
             for owner in hold.owners() {
-                if !self.sessions.contains_key(&owner.session) {
+                if !self.is_known(owner.session) {
                     return Err(Broken(format!("{span:?} is held by no session: {owner:?}")));
                 }
                 if owner.grant > self.newest {
@@ -36,7 +36,7 @@ impl Table {
             if self.live(waiter.session).is_none() {
                 return Err(Broken(format!("{waiter:?} waits for a dead session")));
             }
-            if self.could_go(place, waiter) {
+            if self.slots.serves(waiter.ask.need) && self.could_go(place, waiter) {
                 return Err(Broken(format!("{waiter:?} waits for nothing")));
             }
         }
@@ -45,13 +45,13 @@ impl Table {
         let able = self.sessions.values().any(|row| row.state == State::Live && row.client.able);
         for (session, row) in &self.sessions {
             match row.state {
-                State::Dead { recoverer: Some(by) } if !self.sessions.contains_key(&by) => {
+                State::Dead { recoverer: Some(by) } if !self.is_known(by) => {
                     return Err(Broken(format!("{session:?} is left to a recoverer that is gone")));
                 }
                 State::Dead { recoverer: None } if able => {
                     return Err(Broken(format!("{session:?} is not being recovered")));
                 }
-                State::Live | State::Dead { .. } => {}
+                State::Live | State::Dead { .. } | State::Over => {}
             }
         }
         Ok(())

@@ -5,14 +5,25 @@ use std::io::{self, Write};
 use prost::Message;
 use replica::Image as _;
 
-use super::{Session, State, Table, advisory::Wait, chunks::Chunks, pieces::Hold, queue::Waiter};
+use super::{
+    Session, State, Table,
+    advisory::Wait,
+    chunks::Chunks,
+    directory::Place,
+    pieces::Hold,
+    queue::Waiter,
+    slots::{Slot, Standing},
+};
 use crate::{
     advisory::Patience,
     convert::{
-        acquire_of, claim_of, claim_to, client_of, id_of, option_of, owner_of, owner_to, span_of,
+        claim_of, claim_to, client_of,
+        groups::{assignment_of, at_of, at_to, waiter_of, waiter_to},
+        id_of, option_of, owner_of, owner_to, span_of,
     },
-    message::{Ask, Seq, Ticket},
-    name::{Grant, Mode, SessionId},
+    group::{LockGroup, Shard},
+    message::{GroupRow, Seq, Ticket},
+    name::{Grant, Mode, Name, SessionId},
     proto,
     registry::convert::{changed_of, tree_of},
 };
@@ -22,7 +33,7 @@ use crate::{
 #[error("the checkpoint of the lock table cannot be read: {0}")]
 pub struct Damaged(pub String);
 
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// A table at one moment.
 pub(crate) struct Frozen {
@@ -69,19 +80,15 @@ impl Table {
             live: row.state == State::Live,
             recoverer: match row.state {
                 State::Dead { recoverer: Some(by) } => by.0,
-                State::Dead { recoverer: None } | State::Live => 0,
+                State::Dead { recoverer: None } | State::Live | State::Over => 0,
             },
             tree_seq: row.tree_seq.0,
             tree_last: row.tree_last.as_ref().map(Into::into),
+            refused: row.refused.map(|(group, by)| at_to(group, by)),
+            over: row.state == State::Over,
         });
-        let waiters = self.queue.iter().map(|(number, waiter)| proto::Waiter {
-            number,
-            session: waiter.session.0,
-            acquire: match (&Ask::Acquire(waiter.ask)).into() {
-                proto::Ask { ask: Some(proto::ask::Ask::Acquire(acquire)) } => Some(acquire),
-                proto::Ask { .. } => None,
-            },
-        });
+        let waiters =
+            self.queue.iter().map(|(place, waiter)| waiter_to(place, waiter.session, &waiter.ask));
         let claims = self.advisory.held().map(|(session, claim)| proto::ClaimRow {
             session: session.0,
             claim: Some(claim_to(Ticket(0), &claim, Patience::Try)),
@@ -104,6 +111,9 @@ impl Table {
             claims: claims.collect(),
             claim_waits: claim_waits.collect(),
             next_claim: self.advisory.next(),
+            shard: self.shard().0,
+            slots: self.slots.moved.iter().map(|(group, slot)| slot_to(*group, slot)).collect(),
+            directory: Some((&self.assignment()).into()),
         };
         Frozen { rest: rest.encode_to_vec(), pieces: self.pieces.freeze() }
     }
@@ -127,6 +137,7 @@ impl Table {
         let odd = |e: crate::convert::Odd| Damaged(e.to_string());
         for row in saved.sessions {
             let state = match (row.live, row.recoverer) {
+                _ if row.over => State::Over,
                 (true, _) => State::Live,
                 (false, 0) => State::Dead { recoverer: None },
                 (false, by) => State::Dead { recoverer: Some(SessionId(by)) },
@@ -135,6 +146,7 @@ impl Table {
             let session = Session {
                 client,
                 seq: Seq(row.seq),
+                refused: row.refused.map(|at| at_of(Some(at))).transpose().map_err(odd)?,
                 newest: Grant(row.newest),
                 state,
                 tree_seq: Seq(row.tree_seq),
@@ -162,16 +174,37 @@ impl Table {
             }
         }
         for waiter in saved.waiters {
-            let ask = acquire_of(option_of(waiter.acquire).map_err(odd)?).map_err(odd)?;
-            let session = id_of(waiter.session).map_err(odd)?;
-            if waiter.number >= saved.next_waiter || table.queue.get(waiter.number).is_some() {
-                return Err(Damaged(format!("a waiter at the place {}", waiter.number)));
+            let (place, session, ask) = waiter_of(waiter).map_err(odd)?;
+            if place >= saved.next_waiter || table.queue.get(place).is_some() {
+                return Err(Damaged(format!("a waiter at the place {place}")));
             }
-            table.queue.insert(waiter.number, Waiter { session, ask });
+            table.queue.insert(place, Waiter { session, ask });
         }
+        table.load_groups((saved.shard, saved.slots, saved.directory)).map_err(odd)?;
         table.load_claims((saved.claims, saved.claim_waits, saved.next_claim))?;
         table.check().map_err(|broken| Damaged(broken.to_string()))?;
         Ok(table)
+    }
+
+    fn load_groups(
+        &mut self,
+        (shard, slots, directory): (u32, Vec<proto::Slot>, Option<proto::Assignment>),
+    ) -> Result<(), crate::convert::Odd> {
+        self.slots.shard = Shard(shard);
+        for slot in slots {
+            let (group, slot) = slot_of(slot)?;
+            self.slots.moved.insert(group, slot);
+        }
+        let assignment = assignment_of(option_of(directory)?)?;
+        self.directory.shards = assignment.shards;
+        self.directory.newest = assignment.newest;
+        for GroupRow { group, shard, by, moving } in assignment.groups {
+            let place = Place { shard, by, moving };
+            if place != Place::default() {
+                self.directory.places.insert(group, place);
+            }
+        }
+        Ok(())
     }
 
     fn load_claims(
@@ -196,4 +229,43 @@ impl Table {
         self.advisory.set_next(next);
         Ok(())
     }
+}
+
+fn slot_to(group: LockGroup, slot: &Slot) -> proto::Slot {
+    use proto::SlotStanding as P;
+    let mut saved = proto::Slot { group: Some(at_to(group, slot.by)), ..Default::default() };
+    let standing = match &slot.standing {
+        Standing::Away => P::Away,
+        Standing::Here => P::Here,
+        Standing::Frozen => P::Frozen,
+        Standing::Arriving { next, waiters } => {
+            saved.next = next.0;
+            let waiter =
+                |(place, waiter): (&u64, &Waiter)| waiter_to(*place, waiter.session, &waiter.ask);
+            saved.waiters = waiters.iter().map(waiter).collect();
+            P::Arriving
+        }
+    };
+    saved.set_standing(standing);
+    saved
+}
+
+fn slot_of(saved: proto::Slot) -> Result<(LockGroup, Slot), crate::convert::Odd> {
+    use proto::SlotStanding as P;
+    let standing = saved.standing();
+    let (group, by) = at_of(saved.group)?;
+    let standing = match standing {
+        P::Away => Standing::Away,
+        P::Here => Standing::Here,
+        P::Frozen => Standing::Frozen,
+        P::Arriving => {
+            let waiter = |waiter| {
+                let (place, session, ask) = waiter_of(waiter)?;
+                Ok((place, Waiter { session, ask }))
+            };
+            let waiters = saved.waiters.into_iter().map(waiter).collect::<Result<_, _>>()?;
+            Standing::Arriving { next: Name(saved.next), waiters }
+        }
+    };
+    Ok((group, Slot { by, standing }))
 }

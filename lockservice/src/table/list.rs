@@ -16,6 +16,7 @@ impl Table {
     pub fn list_sessions(&self) -> Vec<SessionRow> {
         self.sessions
             .iter()
+            .filter(|(_, row)| row.state != State::Over)
             .map(|(&session, row)| {
                 let (spans, names) = self.pieces.count(session);
                 SessionRow {
@@ -23,7 +24,7 @@ impl Table {
                     client: row.client.clone(),
                     live: row.state == State::Live,
                     recoverer: match row.state {
-                        State::Live => None,
+                        State::Live | State::Over => None,
                         State::Dead { recoverer } => recoverer,
                     },
                     lease_left: Duration::ZERO,

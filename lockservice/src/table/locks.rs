@@ -49,7 +49,11 @@ impl Table {
             Ask::Acquire(acquire) => self.acquire(session, acquire),
             Ask::Hint { ticket, names, mode } => self.hint(session, ticket, names, mode),
             Ask::Cancel(ticket) => {
-                let place = self.queue.find(session, ticket);
+                // One that goes elsewhere with its group is taken back there.
+                let served = |place: &u64| {
+                    self.queue.get(*place).is_some_and(|w| self.slots.serves(w.ask.need))
+                };
+                let place = self.queue.find(session, ticket).filter(served);
                 if let Some(waiter) = place.and_then(|place| self.queue.remove(place)) {
                     self.tell(session, || Event::Refused(ticket));
                     freed.push(waiter.ask.need);
@@ -68,6 +72,12 @@ impl Table {
                 }
             }
             Ask::Able => self.able(session),
+            Ask::At(..) => {}
+            Ask::Seen(grant) => {
+                if !seeded(Bug::SeenIgnored) {
+                    self.newest = self.newest.max(grant);
+                }
+            }
             Ask::Claim { ticket, claim, patience } => {
                 self.claim(Wait { session, ticket, claim }, patience);
             }
@@ -121,7 +131,8 @@ impl Table {
     }
 
     fn grant(&mut self, session: SessionId, ask: &Acquire) {
-        let span = self.clip(ask, self.pieces.room(ask.need, ask.wish));
+        let wish = self.slots.clip(ask.need, ask.wish);
+        let span = self.clip(ask, self.pieces.room(ask.need, wish));
         let owner = Owner { session, mode: ask.mode, grant: self.number(session, ask.mode) };
         let held = self.pieces.give(span, owner);
         self.granted(session, ask.ticket, held);
@@ -170,7 +181,7 @@ impl Table {
     }
 
     /// What others wait for of `held`: one revocation for each line and mode, by arrival.
-    fn wanted(&self, session: SessionId, held: &[Held]) -> Vec<Event> {
+    pub(super) fn wanted(&self, session: SessionId, held: &[Held]) -> Vec<Event> {
         let mut wanted = Vec::new();
         for held in held {
             for (need, line) in self.queue.lines(held.span) {
@@ -269,7 +280,7 @@ impl Table {
 
     /// Gives a waiter its lock if it can go.
     fn serve(&mut self, place: u64, waiter: Waiter) -> bool {
-        let could = self.could_go(place, &waiter);
+        let could = self.slots.serves(waiter.ask.need) && self.could_go(place, &waiter);
         if could {
             self.queue.remove(place);
             // So that a shared grant that was waited for can be told from older ones.
@@ -359,6 +370,10 @@ impl Table {
     pub fn unanswered(&self, mark: Mark, most: usize) -> BTreeSet<SessionId> {
         let mut found = BTreeSet::new();
         for waiter in self.queue.before(mark.waiter).take(most) {
+            // Of a group that is on its way elsewhere nothing can be given back.
+            if !self.slots.serves(waiter.ask.need) {
+                continue;
+            }
             for (_, hold) in self.pieces.overlaps(waiter.ask.need) {
                 if !hold.conflicts(waiter.session, waiter.ask.mode) {
                     continue;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::chunks::{Chunks, Piece};
 use crate::{
     bug::{Bug, seeded},
+    group::is_border,
     locks::Held,
     message::Owner,
     name::{Grant, Mode, Name, SessionId, Span},
@@ -287,6 +288,17 @@ impl Pieces {
         true
     }
 
+    /// Takes the pieces of `within` that `which` names, whoever owns them.
+    pub(crate) fn remove(&mut self, within: Span, which: impl Fn(Span) -> bool) {
+        let gone: Vec<Span> =
+            self.overlaps(within).map(|(span, _)| span).filter(|span| which(*span)).collect();
+        for gone in gone {
+            if let Some(Piece { start, end, hold }) = self.map.remove(gone.start()) {
+                hold.sessions(|session| self.shares.sub(session, start, end));
+            }
+        }
+    }
+
     fn change(
         &mut self,
         held: &Held,
@@ -340,7 +352,8 @@ impl Pieces {
         for piece in self.map.from(first).take_while(|piece| piece.start <= within.end()) {
             let Piece { start, end, hold } = piece;
             match last {
-                Some((from, to, same)) if to == *start && same == hold => {
+                // Never over the border of a segment: the two sides may go to different shards.
+                Some((from, to, same)) if to == *start && same == hold && !is_border(to) => {
                     joins.push((from, *start, *end));
                     last = Some((from, *end, same));
                 }

@@ -173,7 +173,7 @@ impl Run {
     fn recovery(&self) -> Option<Command> {
         let rows = self.table.list_sessions();
         let row = rows.iter().find(|row| !row.live && row.recoverer.is_some())?;
-        Some(Command::Recovered { dead: row.session, by: row.recoverer? })
+        Some(Command::Recovered { dead: row.session, by: row.recoverer?, seen: Grant(0) })
     }
 
     fn restart(&mut self) {

@@ -7,7 +7,7 @@
 use super::{Session, State, Table};
 use crate::{
     bug::{Bug, seeded},
-    message::{Client, Event, Reply, Seq},
+    message::{Client, Event, Reply},
     name::{Grant, SessionId, Span},
 };
 
@@ -29,15 +29,7 @@ impl Table {
             .filter(|(_, row)| replace && row.client.owner == client.owner)
             .map(|(&older, _)| older)
             .collect();
-        let row = Session {
-            client,
-            seq: Seq(0),
-            newest: Grant(0),
-            state: State::Live,
-            tree_seq: Seq(0),
-            tree_last: None,
-        };
-        self.sessions.insert(session, row);
+        self.sessions.insert(session, Session::new(client, State::Live));
         for older in older {
             self.die(older);
         }
@@ -57,12 +49,14 @@ impl Table {
         Reply::Done
     }
 
-    pub(super) fn recovered(&mut self, dead: SessionId, by: SessionId) -> Reply {
+    /// `seen` is past every number that the dead one was given, at whatever shard.
+    pub(super) fn recovered(&mut self, dead: SessionId, by: SessionId, seen: Grant) -> Reply {
         match self.sessions.get(&dead).map(|row| row.state) {
-            None => Reply::Done,
+            None | Some(State::Over) => Reply::Done,
             Some(State::Dead { recoverer: Some(recoverer) })
                 if recoverer == by && self.live(by).is_some() =>
             {
+                self.newest = self.newest.max(seen);
                 self.forget(dead);
                 Reply::Done
             }
@@ -96,7 +90,7 @@ impl Table {
     }
 
     /// The locks stay, the waiters go.
-    fn die(&mut self, session: SessionId) {
+    pub(super) fn die(&mut self, session: SessionId) {
         let Some(row) = self.sessions.get_mut(&session) else { return };
         if row.state != State::Live {
             return;
@@ -110,7 +104,7 @@ impl Table {
     }
 
     /// What the session waits for it waits for no longer, nor does anybody for its sake.
-    fn unwait(&mut self, session: SessionId) {
+    pub(super) fn unwait(&mut self, session: SessionId) {
         let places: Vec<u64> = self.queue.of(session).map(|(place, _)| place).collect();
         let gone = places.into_iter().filter_map(|place| self.queue.remove(place));
         let freed: Vec<Span> = gone.map(|waiter| waiter.ask.need).collect();
@@ -118,8 +112,16 @@ impl Table {
     }
 
     /// The session is gone for good and its locks pass on.
-    fn forget(&mut self, session: SessionId) {
-        self.sessions.remove(&session);
+    pub(super) fn forget(&mut self, session: SessionId) {
+        if self.directory.shards > 1
+            && let Some(row) = self.sessions.get_mut(&session)
+        {
+            // Its locks elsewhere pass on when the shards there have been told.
+            row.state = State::Over;
+            row.tree_last = None;
+        } else {
+            self.sessions.remove(&session);
+        }
         self.tree.end(session);
         self.end_claims(session);
         let freed = self.pieces.take_all(session);
@@ -134,11 +136,10 @@ impl Table {
             .sessions
             .iter()
             .filter(|(_, row)| match row.state {
-                State::Live => false,
+                State::Live | State::Over => false,
                 State::Dead { recoverer: None } => true,
                 State::Dead { recoverer: Some(by) } => {
-                    !self.sessions.contains_key(&by)
-                        || (seeded(Bug::RecoveryReassigned) && !self.lives(by))
+                    !self.is_known(by) || (seeded(Bug::RecoveryReassigned) && !self.lives(by))
                 }
             })
             .map(|(&session, _)| session)

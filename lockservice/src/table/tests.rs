@@ -266,11 +266,15 @@ fn an_expired_session_keeps_its_locks_until_its_recoverer_is_done() {
     let (_, events) = bench.run(Command::Expire(A));
     let all = vec![held(1, 2, Exclusive, 1)];
     assert_eq!(events, [(A, Event::Ended), (B, Event::Recover { dead: A, held: all })]);
-    assert_eq!(bench.run(Command::Recovered { dead: A, by: C }).0, Reply::Refused);
-    let (reply, events) = bench.run(Command::Recovered { dead: A, by: B });
+    assert_eq!(bench.run(Command::Recovered { dead: A, by: C, seen: Grant(0) }).0, Reply::Refused);
+    let (reply, events) = bench.run(Command::Recovered { dead: A, by: B, seen: Grant(0) });
     assert_eq!(reply, Reply::Done);
     assert_eq!(events, [(C, granted(1, vec![held(1, 2, Exclusive, 2)]))]);
-    assert_eq!(bench.run(Command::Recovered { dead: A, by: B }).0, Reply::Done, "twice is once");
+    assert_eq!(
+        bench.run(Command::Recovered { dead: A, by: B, seen: Grant(0) }).0,
+        Reply::Done,
+        "twice is once"
+    );
 }
 
 #[test]
@@ -281,7 +285,7 @@ fn an_expired_session_can_do_nothing_any_more() {
     let batch = Command::Batch { session: A, seq: Seq(99), asks };
     assert_eq!(bench.run(batch).0, Reply::Expired);
     assert_eq!(bench.run(Command::Close(A)).0, Reply::Expired);
-    assert_eq!(bench.run(Command::Recovered { dead: A, by: A }).0, Reply::Refused);
+    assert_eq!(bench.run(Command::Recovered { dead: A, by: A, seen: Grant(0) }).0, Reply::Refused);
 }
 
 #[test]
@@ -303,7 +307,7 @@ fn a_recoverer_that_dies_is_recovered_before_its_dead_go_to_another() {
     let (_, events) = bench.run(Command::Expire(B));
     let recover = |dead| (C, Event::Recover { dead, held: vec![] });
     assert_eq!(events, [(B, Event::Ended), recover(B)]);
-    let (_, events) = bench.run(Command::Recovered { dead: B, by: C });
+    let (_, events) = bench.run(Command::Recovered { dead: B, by: C, seen: Grant(0) });
     assert_eq!(events, [recover(A)]);
 }
 

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use lockservice::{
-    Clerk, Held, Holder, Mode, RecoverError, Recoverer, Remote, Router, Server, Service, SessionId,
-    Span, Table, adapter, clerk, engine::Replicated, message::Kind, registry, server,
+    Clerk, Held, Holder, Member, Mode, RecoverError, Recoverer, Remote, Router, Server, Service,
+    SessionId, Shard, Span, Table, adapter, clerk, engine::Replicated, message::Kind, registry,
+    server,
 };
 use parking_lot::Mutex;
 use replica::{GroupConfig, GroupId, Host, LocalMesh, Role};
@@ -21,6 +22,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(8);
 pub(crate) struct Node {
     pub(crate) host: Host<Table>,
     pub(crate) server: Arc<Server>,
+    /// Of the shards behind home.
+    pub(crate) more: Vec<(Host<Table>, Arc<Server>)>,
 }
 
 pub(crate) struct Cluster {
@@ -32,6 +35,10 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start(size: u64, lease: Duration) -> Self {
+        Self::with_shards(size, lease, 1).await
+    }
+
+    pub(crate) async fn with_shards(size: u64, lease: Duration, shards: u32) -> Self {
         let world = World::real();
         let mesh = LocalMesh::new(&world);
         let dir = TempDir::new().unwrap();
@@ -39,13 +46,44 @@ impl Cluster {
         let mut nodes = Vec::new();
         for id in &ids {
             let home = dir.path().join(format!("node{id}"));
-            let config = GroupConfig::new(ClusterId(7), GroupId(1), *id, ids.clone(), home);
-            let host = Host::open(&world, config, Table::new(), mesh.transport(*id)).await.unwrap();
-            let engine = Arc::new(Replicated::new(host.clone()));
-            let server = Server::start(world.clone(), engine, server::Config { lease });
-            nodes.push(Node { host, server });
+            let mut all = Vec::new();
+            for shard in (0..shards).map(Shard) {
+                let group = GroupId(u64::from(shard.0) + 1);
+                let home = home.join(format!("shard{}", shard.0));
+                let config = GroupConfig::new(ClusterId(7), group, *id, ids.clone(), home);
+                let transport = mesh.transport(*id);
+                let host = Host::open(&world, config, Table::of(shard), transport).await.unwrap();
+                let engine = Arc::new(Replicated::new(host.clone()));
+                let server = Server::start(world.clone(), engine, server::Config { lease });
+                all.push((host, server));
+            }
+            let (host, server) = all.remove(0);
+            nodes.push(Node { host, server, more: all });
         }
-        Self { world, nodes, mesh, dir }
+        let cluster = Self { world, nodes, mesh, dir };
+        if shards > 1 {
+            cluster.join_shards();
+        }
+        cluster
+    }
+
+    /// Each coordinator's servers become one service, and reach all others.
+    fn join_shards(&self) {
+        let servers = |node: &Node| -> Vec<Arc<Server>> {
+            let more = node.more.iter().map(|(_, server)| Arc::clone(server));
+            std::iter::once(Arc::clone(&node.server)).chain(more).collect()
+        };
+        let all: Vec<Vec<Arc<Server>>> = self.nodes.iter().map(servers).collect();
+        let peers: Vec<Arc<dyn Service>> = (0..all[0].len())
+            .map(|shard| {
+                let member = |(servers, id): (&Vec<Arc<Server>>, u64)| -> Member {
+                    (id, Arc::clone(&servers[shard]) as _)
+                };
+                let members = all.iter().zip(1..).map(member).collect();
+                Router::new(self.world.clone(), members) as Arc<dyn Service>
+            })
+            .collect();
+        all.iter().for_each(|servers| Server::join(servers, &peers));
     }
 
     pub(crate) fn router(&self) -> Arc<Router> {
@@ -100,10 +138,20 @@ impl Cluster {
 
     pub(crate) async fn stop(self) {
         for node in self.nodes {
-            node.server.stop();
-            node.host.stop().await;
+            node.stop().await;
         }
         drop(self.dir);
+    }
+}
+
+impl Node {
+    pub(crate) async fn stop(&self) {
+        self.server.stop();
+        self.more.iter().for_each(|(_, server)| server.stop());
+        self.host.stop().await;
+        for (host, _) in &self.more {
+            host.stop().await;
+        }
     }
 }
 

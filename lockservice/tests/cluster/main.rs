@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests drive the real machine")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod groups;
 mod harness;
 mod locks;
 mod registry;

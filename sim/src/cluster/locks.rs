@@ -11,7 +11,7 @@ use ::lockservice::registry::{
     Answers, Changed, Op, Question, Revision, Store, TidingsStream, Watching,
 };
 use ::lockservice::service::{Events, Service};
-use ::lockservice::{Error, SessionId};
+use ::lockservice::{Error, Grant, SessionId};
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
@@ -185,9 +185,18 @@ impl Service for LockLine {
         self.ask(deadline, move |desk, until| async move { desk.close(session, until).await }).await
     }
 
-    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
-        self.ask(deadline, move |desk, until| async move { desk.recovered(dead, by, until).await })
-            .await
+    async fn recovered(
+        &self,
+        dead: SessionId,
+        by: SessionId,
+        seen: Grant,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        self.ask(
+            deadline,
+            move |desk, until| async move { desk.recovered(dead, by, seen, until).await },
+        )
+        .await
     }
 
     async fn sessions(&self, deadline: Time) -> Result<Vec<SessionRow>, Error> {

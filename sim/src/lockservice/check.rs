@@ -9,7 +9,7 @@ use std::{
 };
 
 use lockservice::{
-    Clerk, Held, Locks as _, Mode, SessionId, Table,
+    Clerk, Held, Locks as _, Mode, SessionId, Shard, Table,
     advisory::{Claim, Claimed},
     message::{Ask, Seq},
 };
@@ -53,9 +53,11 @@ pub(super) struct Judge {
     pub(super) judged: BTreeMap<&'static str, u64>,
     pub(super) counts: BTreeMap<&'static str, u64>,
     /// The last batch of each session that was looked at.
-    batches: BTreeMap<SessionId, Seq>,
+    batches: BTreeMap<(usize, SessionId), Seq>,
     replaying: BTreeMap<SessionId, BTreeSet<SessionId>>,
-    ended: BTreeSet<SessionId>,
+    /// Sessions that did not close.
+    died: BTreeSet<SessionId>,
+    ended: BTreeSet<(Shard, SessionId)>,
     applied: u64,
 }
 
@@ -105,16 +107,21 @@ impl Judge {
         });
     }
 
-    /// A session is about to send these asks. When they are sent once more, what they gave back may have been granted
+    /// A session is about to send these asks to a shard. When they are sent once more, what they gave back may have been granted
     /// again already.
-    pub(super) fn flushed(&mut self, session: SessionId, seq: Seq, asks: &[Ask]) {
-        if self.batches.insert(session, seq).is_some_and(|before| before >= seq) {
+    pub(super) fn flushed(&mut self, shard: usize, session: SessionId, seq: Seq, asks: &[Ask]) {
+        if self.batches.insert((shard, session), seq).is_some_and(|before| before >= seq) {
             return;
         }
-        let Some(party) = self.parties.get(&session) else { return };
-        let cache = Arc::clone(&party.cache);
+        let cache = self.parties.get(&session).map(|party| Arc::clone(&party.cache));
         for ask in asks {
-            if let Ask::Release(held) | Ask::Downgrade(held) = ask {
+            let (held, keep) = match ask {
+                Ask::Release(held) => (held, None),
+                Ask::Downgrade(held) => (held, Some(Mode::Shared)),
+                _ => continue,
+            };
+            self.histories.gave_up(session, held.span, keep);
+            if let Some(cache) = &cache {
                 let left = cache.lock().unsettled(held.span);
                 self.rule(L3, left.is_empty(), || {
                     format!("{session:?} gives {held:?} back with {left:?} not in the store")
@@ -130,24 +137,33 @@ impl Judge {
         self.rule(L3, left.is_empty(), || format!("{session:?} closes with {left:?}"));
     }
 
-    /// A command took a session out of the table; its locks are free from here on.
-    pub(super) fn gone(&mut self, session: SessionId, was_dead: bool) {
-        if !self.ended.insert(session) {
+    /// A command took a session out of the table of a shard; its locks there are free from here on.
+    pub(super) fn gone(&mut self, shard: Shard, session: SessionId) {
+        if !self.ended.insert((shard, session)) {
             return;
         }
-        self.histories.ended(session);
-        if was_dead {
+        if shard == Shard::HOME {
+            self.histories.ended(session);
+        } else {
+            self.count("sessions that came to their end at another shard");
+        }
+        if self.died.contains(&session) {
             let (fenced, replayed) =
                 (self.store.is_fenced(session), self.store.is_replayed(session));
             self.rule(L4, fenced && replayed, || {
                 format!("{session:?} passed on; fenced: {fenced}, replayed: {replayed}")
             });
-            self.count("sessions recovered");
+            if shard == Shard::HOME {
+                self.count("sessions recovered");
+            }
         }
     }
 
     /// A session died, or closed: its advisory locks are free.
-    pub(super) fn over(&mut self, session: SessionId) {
+    pub(super) fn over(&mut self, session: SessionId, died: bool) {
+        if died {
+            self.died.insert(session);
+        }
         self.claims.end(session);
     }
 
@@ -193,5 +209,42 @@ impl Judge {
             let broken = table.check().err();
             self.rule(SOUND, broken.is_none(), || format!("{broken:?}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockservice::{
+        Grant, Held, Mode, Name, SessionId, Span,
+        message::{Ask, Seq},
+    };
+
+    use super::Judge;
+    use crate::{
+        lockservice::history::{JUDGED, Lock},
+        wgl::{Verdict, check},
+    };
+
+    #[test]
+    fn what_is_granted_while_a_holder_flushes_is_given_up_by_its_release_and_not_by_the_flush() {
+        let session = SessionId(1);
+        let mut judge = Judge::default();
+        let held = |number: u64, grant| {
+            let span = Span::one(Name(JUDGED.start + number));
+            Held { span, mode: Mode::Exclusive, grant: Grant(grant) }
+        };
+        let again = |judge: &mut Judge| {
+            let called = judge.histories.moment();
+            let what = (Name(JUDGED.start), session, Mode::Exclusive);
+            judge.histories.acquired(called, what, Some(Grant(6)));
+            let verdict = check(&Lock, &judge.histories.locks, 10_000);
+            matches!(verdict, Verdict::Linearizable { .. })
+        };
+        assert!(again(&mut judge));
+        // Its holder was called for everything before that was granted, and gives another one back.
+        judge.flushed(0, session, Seq(1), &[Ask::Release(held(1, 5))]);
+        assert!(again(&mut judge), "it was not given up");
+        judge.flushed(0, session, Seq(2), &[Ask::Release(held(0, 6))]);
+        assert!(!again(&mut judge), "a grant that was given back is not granted again");
     }
 }

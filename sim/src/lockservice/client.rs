@@ -158,8 +158,6 @@ impl Holder for Mount {
         if keep.is_none() {
             cache.values.retain(|name, _| !span.contains(*name));
         }
-        drop(cache);
-        self.judge.lock().histories.gave_up(self.session, span, keep);
     }
 
     fn expired(&self) {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lockservice::{Grant, Mode, Name, SessionId, Span};
 
+use super::work::name;
 use crate::wgl::{Model, Operation, Outcome};
 
 /// The names whose grants are judged.
@@ -190,15 +191,17 @@ impl Histories {
         // What nobody was told of stands in nobody's way here: if it was granted, whatever is got
         // from it later is got as if it were granted then.
         let Some(output) = grant else { return };
-        let input = (name.0, session, Deed::Acquire(mode));
+        let input = (u64::from(name.index()), session, Deed::Acquire(mode));
         let outcome = Outcome::Returned { at, output };
         self.locks.push(Operation { client: session.0, called, input, outcome });
     }
 
-    /// The holder of `session` is done with a revocation. The session uses nothing of it any more, so
-    /// for all that others can see, this is the moment.
+    /// `session` is about to send that it gives a lock back. It uses nothing of it any more, so for all
+    /// that others can see, this is the moment. The end of the holder's flush is not: what was granted
+    /// while the flush was under way stays.
     pub(super) fn gave_up(&mut self, session: SessionId, span: Span, keep: Option<Mode>) {
-        self.of(session, |name| span.contains(Name(name)), Deed::GiveUp(keep));
+        let gone = |number| [false, true].iter().any(|apart| span.contains(name(*apart, number)));
+        self.of(session, gone, Deed::GiveUp(keep));
     }
 
     /// The session is gone from the table.

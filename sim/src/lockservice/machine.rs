@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ::raft::{Entry, Index, Payload, Ticket};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use lockservice::{SessionId, Table};
+use lockservice::{
+    Name, SessionId, Shard, Table,
+    message::{Command, GroupCommand, GroupRow, Part},
+};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -21,6 +24,8 @@ pub(super) struct Replica {
     pub(super) replies: BTreeMap<Ticket, Bytes>,
     /// Moves when something was applied or the role changed.
     pub(super) moved: watch::Sender<u64>,
+    shard: Shard,
+    shards: u32,
     index: Index,
     digest: u64,
     judge: Arc<Mutex<Judge>>,
@@ -30,9 +35,12 @@ pub(super) struct Replica {
 const MOST_REPLIES: usize = 256;
 
 impl Replica {
-    pub(super) fn new(judge: Arc<Mutex<Judge>>) -> Arc<Mutex<Self>> {
+    /// A replica of one of so many shards.
+    pub(super) fn new(shard: Shard, shards: u32, judge: Arc<Mutex<Judge>>) -> Arc<Mutex<Self>> {
         Arc::new(Mutex::new(Self {
-            table: Table::new(),
+            table: founded(shard, shards),
+            shard,
+            shards,
             leading: None,
             replies: BTreeMap::new(),
             moved: watch::Sender::new(0),
@@ -46,10 +54,50 @@ impl Replica {
         self.moved.send_modify(|moved| *moved += 1);
     }
 
+    /// Applies a command, before the eyes of the judge.
+    pub(super) fn run(&mut self, index: Index, body: &[u8]) -> Bytes {
+        let before = self.sessions();
+        let reply = replica::StateMachine::apply(&mut self.table, index, body);
+        let after = self.sessions();
+        let mut judge = self.judge.lock();
+        for (gone, lived) in before {
+            if lived && !after.get(&gone).copied().unwrap_or_default() {
+                judge.over(gone, after.contains_key(&gone));
+            }
+            if !after.contains_key(&gone) {
+                judge.gone(self.shard, gone);
+            }
+        }
+        judge.sound(&self.table);
+        reply
+    }
+
     /// The sessions, and whether each lives.
     fn sessions(&self) -> BTreeMap<SessionId, bool> {
         self.table.states().collect()
     }
+}
+
+/// The table of a shard in a cluster that has always had so many, over which the groups are spread.
+pub(super) fn founded(shard: Shard, shards: u32) -> Table {
+    let mut home = Table::new();
+    let mut table = Table::of(shard);
+    if shards == 1 {
+        return home;
+    }
+    let tell = |table: &mut Table, command| drop(table.handle(Command::Group(command)));
+    tell(&mut home, GroupCommand::Shards(shards));
+    for GroupRow { group, moving, .. } in home.assignment().groups {
+        let Some((to, by)) = moving else { continue };
+        if to == shard {
+            let part = Part { to: Name(u64::MAX), ..Part::nothing() };
+            tell(&mut table, GroupCommand::Adopt { group, by, part });
+        }
+        tell(&mut home, GroupCommand::Freeze { group, by });
+        tell(&mut home, GroupCommand::Forget { group, by });
+        tell(&mut home, GroupCommand::Placed { group, by });
+    }
+    if shard == Shard::HOME { home } else { table }
 }
 
 /// A command with the ticket of its proposal in front, by which consensus tells proposals apart.
@@ -84,19 +132,7 @@ impl StateMachine for Locks {
                 let mixed = (replica.digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
                 replica.digest = mixed.rotate_left(7);
             }
-            let before = replica.sessions();
-            let reply = replica::StateMachine::apply(&mut replica.table, entry.index, &body);
-            let after = replica.sessions();
-            let judge = Arc::clone(&replica.judge);
-            for (gone, lived) in before {
-                if lived && !after.get(&gone).copied().unwrap_or_default() {
-                    judge.lock().over(gone);
-                }
-                if !after.contains_key(&gone) {
-                    judge.lock().gone(gone, !lived);
-                }
-            }
-            judge.lock().sound(&replica.table);
+            let reply = replica.run(entry.index, &body);
             if replica.replies.len() >= MOST_REPLIES {
                 replica.replies.pop_first();
             }
@@ -118,7 +154,8 @@ impl StateMachine for Locks {
     fn restore(&mut self, from: Option<&[u8]>) -> bool {
         let mut replica = self.0.lock();
         let Some(mut bytes) = from else {
-            (replica.table, replica.index, replica.digest) = (Table::new(), Index::ZERO, 0);
+            let table = founded(replica.shard, replica.shards);
+            (replica.table, replica.index, replica.digest) = (table, Index::ZERO, 0);
             return true;
         };
         if bytes.len() < 16 {

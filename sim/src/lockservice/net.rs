@@ -9,8 +9,11 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
 use lockservice::{
-    Error, Server, Service, SessionId,
-    message::{Ask, Client, LockRows, Opened, Renewal, Seq, SessionRow},
+    Error, Grant, LockGroup, MoveId, Name, Server, Service, SessionId, Shard,
+    message::{
+        Ask, Assignment, Client, Estate, GroupCommand, GroupReply, LockRows, Opened, Part, Renewal,
+        Seq, SessionRow,
+    },
     registry::{Answers, Changed, Op, Question, Revision, Store, TidingsStream, Watching},
     service::Events,
 };
@@ -22,8 +25,8 @@ use world::{Time, World};
 use super::check::Judge;
 use crate::dice::Dice;
 
-/// A coordinator that is up: its server and the world that it runs in.
-pub(super) type Up = Option<(World, Arc<Server>)>;
+/// A coordinator that is up: its servers by shard and the world that they run in.
+pub(super) type Up = Option<(World, Vec<Arc<Server>>)>;
 
 /// The state of the network.
 pub(super) struct Links {
@@ -102,6 +105,8 @@ pub(super) struct Wire {
     pub(super) judge: Arc<Mutex<Judge>>,
     /// Client and coordinator.
     pub(super) link: (usize, usize),
+    /// Which of its servers.
+    pub(super) shard: usize,
 }
 
 /// How long a coordinator works at a call for which nobody may wait any more.
@@ -150,7 +155,8 @@ impl Wire {
         if barred {
             return;
         }
-        let Some((far, server)) = up else {
+        let server = up.and_then(|(far, servers)| Some((far, servers.get(self.shard)?.clone())));
+        let Some((far, server)) = server else {
             // Nobody listens there, which is told at once.
             let _ = sender.try_send(Err(Error::Unreachable));
             return;
@@ -258,7 +264,7 @@ impl Service for Wire {
         asks: &[Ask],
         deadline: Time,
     ) -> Result<(), Error> {
-        self.judge.lock().flushed(session, seq, asks);
+        self.judge.lock().flushed(self.shard, session, seq, asks);
         let asks: Arc<[Ask]> = asks.into();
         let request = work(move |server, until| {
             let asks = Arc::clone(&asks);
@@ -291,9 +297,15 @@ impl Service for Wire {
         self.call(deadline, close).await
     }
 
-    async fn recovered(&self, dead: SessionId, by: SessionId, deadline: Time) -> Result<(), Error> {
+    async fn recovered(
+        &self,
+        dead: SessionId,
+        by: SessionId,
+        seen: Grant,
+        deadline: Time,
+    ) -> Result<(), Error> {
         let tell =
-            work(move |server, until| async move { server.recovered(dead, by, until).await });
+            work(move |server, until| async move { server.recovered(dead, by, seen, until).await });
         self.call(deadline, tell).await
     }
 
@@ -305,6 +317,51 @@ impl Service for Wire {
     async fn locks(&self, deadline: Time) -> Result<LockRows, Error> {
         let list = work(|server, until| async move { server.locks(until).await });
         self.call(deadline, list).await
+    }
+
+    fn shard(&self, shard: Shard) -> Option<Arc<dyn Service>> {
+        Some(Arc::new(Self { shard: shard.0 as usize, ..self.clone() }))
+    }
+
+    async fn groups(&self, deadline: Time) -> Result<Assignment, Error> {
+        let list = work(|server, until| async move { server.groups(until).await });
+        self.call(deadline, list).await
+    }
+
+    async fn estate(&self, dead: SessionId, deadline: Time) -> Result<Estate, Error> {
+        let tell = work(move |server, until| async move { server.estate(dead, until).await });
+        self.call(deadline, tell).await
+    }
+
+    async fn direct(&self, command: GroupCommand, deadline: Time) -> Result<GroupReply, Error> {
+        let direct = work(move |server, until| {
+            let command = command.clone();
+            async move { server.direct(command, until).await }
+        });
+        self.call(deadline, direct).await
+    }
+
+    async fn export(
+        &self,
+        group: LockGroup,
+        by: MoveId,
+        from: Name,
+        deadline: Time,
+    ) -> Result<Part, Error> {
+        let export =
+            work(move |server, until| async move { server.export(group, by, from, until).await });
+        self.call(deadline, export).await
+    }
+
+    async fn accuse(
+        &self,
+        session: SessionId,
+        hopeless: bool,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        let accuse =
+            work(move |server, until| async move { server.accuse(session, hopeless, until).await });
+        self.call(deadline, accuse).await
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use ::raft::{Index, MemberId, Status};
+use lockservice::Shard;
 use parking_lot::Mutex;
 use world::World;
 
@@ -25,6 +26,7 @@ use super::{
     history::{Lock, Node},
     machine::{Locks, Replica},
     net::Links,
+    shards::Side,
     work::LIVENESS,
 };
 use crate::{
@@ -70,6 +72,8 @@ pub(super) struct Schedule {
     ether: World,
     group: Group<Actor>,
     replicas: Vec<Arc<Mutex<Replica>>>,
+    /// The shards behind home.
+    sides: Vec<Arc<Mutex<Side>>>,
     coordinators: Vec<Coordinator>,
     seats: Vec<Seat>,
     wishes: Arc<Mutex<Wishes>>,
@@ -90,7 +94,11 @@ impl Schedule {
         let mut dice = Dice::new(seed);
         let size = if dice.chance(70) { 3 } else { 5 };
         let judge = Arc::new(Mutex::new(Judge::default()));
-        let replicas: Vec<_> = (0..size).map(|_| Replica::new(Arc::clone(&judge))).collect();
+        let shards = [1, 1, 2, 3][dice.pick(4)];
+        let replicas: Vec<_> =
+            (0..size).map(|_| Replica::new(Shard::HOME, shards, Arc::clone(&judge))).collect();
+        let side = |shard| Side::new(Shard(shard), shards, size as usize, &judge, dice.fork());
+        let sides: Vec<_> = (1..shards).map(side).collect();
         let machine = |id: MemberId| -> Box<dyn StateMachine> {
             Box::new(Locks(Arc::clone(&replicas[id.0 as usize - 1])))
         };
@@ -112,6 +120,7 @@ impl Schedule {
             ether,
             group,
             replicas,
+            sides,
             coordinators: Vec::new(),
             seats: Vec::new(),
             wishes: Arc::default(),
@@ -140,7 +149,9 @@ impl Schedule {
             end = self.judge_histories();
         }
         self.seats.clear();
-        // Clerks hold what holds them.
+        // Clerks and servers hold what holds them.
+        let servers = std::mem::take(&mut self.links.lock().up);
+        drop(servers);
         let judge = std::mem::take(&mut *self.judge.lock());
         let (group, lines) = self.group.finish();
         let mut report = self.report;
@@ -253,6 +264,10 @@ impl Schedule {
             return Some(format!("client {seat} has not got every lock"));
         }
         let Some(leader) = self.group.leader() else { return Some("nobody leads".to_owned()) };
+        let groups = self.replicas[leader].lock().table.assignment().groups;
+        if let Some(row) = groups.iter().find(|row| row.moving.is_some()) {
+            return Some(format!("{:?} is on its way", row.group));
+        }
         let rows = self.replicas[leader].lock().table.list_sessions();
         if let Some(row) = rows.iter().find(|row| !row.live) {
             return Some(format!("{:?} is not recovered by {:?}", row.session, row.recoverer));
@@ -304,6 +319,7 @@ impl Schedule {
         self.healed = Some(self.group.now);
         self.group.heal();
         self.links.lock().heal();
+        self.sides.iter().for_each(|side| side.lock().heal());
         for seat in 0..self.seats.len() {
             let machine = self.seats[seat].machine;
             self.thaw(seat, machine);

@@ -34,6 +34,11 @@ const NODES: u64 = 2;
 /// How long a client waits for a lock when all is well: much longer than it takes to recover the dead.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A name by its number. With several shards there are four to a segment, so that they lie apart.
+pub(super) const fn name(apart: bool, number: u64) -> Name {
+    if apart { Name(((number / 4) << Name::INDEX_BITS) | number) } else { Name(number) }
+}
+
 /// All names.
 pub(super) fn everything() -> Span {
     Span::new(Name(0), Name(u64::MAX)).expect("it is not empty")
@@ -43,6 +48,8 @@ pub(super) fn everything() -> Span {
 pub(super) struct Worker {
     /// Which of its client's.
     pub(super) number: u64,
+    /// There are several shards.
+    pub(super) apart: bool,
     pub(super) world: World,
     pub(super) clerk: Arc<Clerk>,
     pub(super) mount: Arc<Mount>,
@@ -80,6 +87,17 @@ impl Worker {
         }
     }
 
+    fn name(&self, number: u64) -> Name {
+        name(self.apart, number)
+    }
+
+    /// The names from one number to another, as far as they are in one segment.
+    fn part(&self, from: u64, to: u64) -> Span {
+        let to = if self.apart { to.min(from / 4 * 4 + 4) } else { to };
+        let end = Name(self.name(to - 1).0 + 1);
+        Span::new(self.name(from), end).expect("it is not empty")
+    }
+
     async fn something(&mut self) -> Result<(), Error> {
         match self.dice.between(0, 100) {
             0..40 => self.lock_some().await,
@@ -112,8 +130,9 @@ impl Worker {
     async fn lock_some(&mut self) -> Result<(), Error> {
         let first = self.dice.between(0, NAMES);
         let length = if self.dice.chance(25) { 3 } else { 1 };
-        let need = part(first, (first + length).min(NAMES));
-        let wish = if self.dice.chance(25) { part(0, NAMES) } else { need };
+        let need = self.part(first, (first + length).min(NAMES));
+        let widest = self.part(if self.apart { first / 4 * 4 } else { 0 }, NAMES);
+        let wish = if self.dice.chance(25) { widest } else { need };
         let (mode, patience) = (self.mode(), self.patience());
         let deadline = self.world.clock.now() + patience;
         let pin = self.clerk.acquire_by(need, wish, mode, deadline).await?;
@@ -135,7 +154,8 @@ impl Worker {
     }
 
     async fn lock_judged(&mut self) -> Result<(), Error> {
-        let name = Name(self.dice.between(JUDGED.start, JUDGED.end));
+        let number = self.dice.between(JUDGED.start, JUDGED.end);
+        let name = self.name(number);
         let (mode, patience) = (self.mode(), self.patience());
         let deadline = self.world.clock.now() + patience;
         let pin = self.acquire_judged(name, mode, deadline).await?;
@@ -157,7 +177,8 @@ impl Worker {
     }
 
     async fn try_one(&mut self) -> Result<(), Error> {
-        let name = Name(self.dice.between(0, NAMES));
+        let number = self.dice.between(0, NAMES);
+        let name = self.name(number);
         let mode = self.mode();
         if let Some(pin) = self.clerk.try_acquire(Span::one(name), mode).await? {
             self.judge.lock().count("locks tried and got");
@@ -167,7 +188,7 @@ impl Worker {
     }
 
     async fn hint(&mut self) -> Result<(), Error> {
-        let names: Vec<Name> = (0..NAMES).map(Name).collect();
+        let names: Vec<Name> = (0..NAMES).map(|number| self.name(number)).collect();
         let mode = self.mode();
         self.clerk.hint(&names, mode).await?;
         self.use_some();
@@ -175,9 +196,9 @@ impl Worker {
     }
 
     fn use_some(&mut self) {
-        for name in (0..NAMES).map(Name) {
+        for number in 0..NAMES {
             if self.dice.chance(50) {
-                self.use_one(name);
+                self.use_one(self.name(number));
             }
         }
     }
@@ -267,10 +288,11 @@ impl Worker {
 
     /// Every lock, one after the other: whoever holds them answers now.
     async fn everything_once(&mut self) -> Result<(), Error> {
-        for name in (0..NAMES).chain(JUDGED).map(Name) {
+        for number in (0..NAMES).chain(JUDGED) {
+            let name = self.name(number);
             let one = Span::one(name);
             let deadline = self.world.clock.now() + PATIENCE;
-            let pin = if JUDGED.contains(&name.0) {
+            let pin = if JUDGED.contains(&number) {
                 self.acquire_judged(name, Mode::Exclusive, deadline).await
             } else {
                 self.clerk.acquire_by(one, one, Mode::Exclusive, deadline).await
@@ -330,8 +352,4 @@ fn refused(why: &Refusal) -> Option<Told> {
         Refusal::Version(found) => Some(Told::Other(*found)),
         Refusal::NoParent | Refusal::NotEmpty | Refusal::Forbidden | Refusal::TooLarge => None,
     }
-}
-
-fn part(from: u64, to: u64) -> Span {
-    Span::new(Name(from), Name(to)).expect("it is not empty")
 }

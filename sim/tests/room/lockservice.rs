@@ -29,6 +29,8 @@ fn forty_schedules_hold_every_invariant_and_every_waiter_gets_its_lock() {
         ("crash", 10),
         ("partition", 100),
         ("pause", 10),
+        ("lock group moved", 100),
+        ("shard under another leader", 50),
     ];
     for (fault, least) in least {
         let n = total.faults.get(fault).copied().unwrap_or_default();
@@ -41,6 +43,8 @@ fn forty_schedules_hold_every_invariant_and_every_waiter_gets_its_lock() {
         ("sessions recovered", 100),
         ("sessions that found themselves expired", 40),
         ("leaders elected", 100),
+        ("moves of lock groups recorded", 100),
+        ("sessions that came to their end at another shard", 100),
     ];
     for (what, least) in least {
         let n = total.of(what);

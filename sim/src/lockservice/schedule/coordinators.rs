@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::raft::{Event, ReadMode, Role};
-use lockservice::{Error, Server, server};
+use lockservice::{Error, Server, Service, Shard, server};
 use world::World;
 
 use super::{LEASE, Schedule};
@@ -12,9 +12,13 @@ use crate::{
     lockservice::{
         engine::{MemberEngine, Wish},
         machine::command,
+        shards::Side,
     },
     raft::group::Told,
 };
+
+/// Coordinators as clients of each other have links from here on.
+const PEERS: usize = 1_000;
 
 /// The machine of a coordinator.
 pub(super) struct Coordinator {
@@ -53,6 +57,7 @@ impl Schedule {
             let coordinator = &mut self.coordinators[place];
             if coordinator.frozen != paused {
                 coordinator.frozen = paused;
+                self.sides.iter().for_each(|side| side.lock().freeze(place, paused));
                 if paused {
                     self.executor.freeze(coordinator.machine);
                 } else {
@@ -68,6 +73,8 @@ impl Schedule {
                 replica.stir();
             }
         }
+        let now = self.ether.clock.now();
+        self.sides.iter().for_each(|side| side.lock().follow(now));
     }
 
     fn restart(&mut self, place: usize, life: Option<u64>) {
@@ -76,6 +83,7 @@ impl Schedule {
         // What lived in the old process is gone.
         let before = self.links.lock().up[place].take();
         self.executor.kill(coordinator.machine);
+        self.sides.iter().for_each(|side| side.lock().restart(place, life.is_some()));
         coordinator.frozen = false;
         drop(before);
         self.replicas[place].lock().replies.clear();
@@ -88,8 +96,19 @@ impl Schedule {
                 wishes: Arc::clone(&self.wishes),
             };
             let config = server::Config { lease: LEASE };
-            let server = Server::start(world.clone(), Arc::new(engine), config);
-            self.links.lock().up[place] = Some((world, server));
+            let mut servers = vec![Server::start(world.clone(), Arc::new(engine), config)];
+            for side in &self.sides {
+                let engine = Side::engine(side, &world, place);
+                servers.push(Server::start(world.clone(), Arc::new(engine), config));
+            }
+            if servers.len() > 1 {
+                let home = self.router(PEERS + place, &world);
+                let others = (1..servers.len()).filter_map(|k| home.shard(Shard(k as u32)));
+                let home: Arc<dyn Service> = home.clone();
+                let peers: Vec<_> = std::iter::once(home).chain(others).collect();
+                Server::join(&servers, &peers);
+            }
+            self.links.lock().up[place] = Some((world, servers));
         }
     }
 

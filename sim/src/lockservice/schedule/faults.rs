@@ -1,15 +1,27 @@
 //! What goes wrong, and when: the faults of consensus, and those between clients and coordinators.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use lockservice::{
+    LockGroup, Service as _, Shard,
+    message::{GroupCommand, GroupReply},
+};
 
 use super::{Actor, LEASE, Schedule};
 use crate::{
     dice::Dice,
+    lockservice::{
+        history::JUDGED,
+        work::{NAMES, name},
+    },
     raft::{
         Options,
         faults::{Fault, choose},
     },
 };
+
+/// The link of whoever moves lock groups.
+const OPERATOR: usize = 2_000;
 
 /// Which faults a schedule has.
 pub(super) struct Trouble {
@@ -53,6 +65,10 @@ impl Schedule {
         self.group.at(next, Actor::Fault);
         let seat = self.dice.pick(self.seats.len());
         let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+        if !self.sides.is_empty() && self.dice.chance(30) {
+            self.disturb_shards();
+            return;
+        }
         match self.dice.between(0, 100) {
             0..45 => self.harm_the_group(),
             45..60 => {
@@ -81,6 +97,32 @@ impl Schedule {
                 }
             }
         }
+    }
+
+    /// A lock group is to be moved, or another coordinator comes to lead a shard.
+    fn disturb_shards(&mut self) {
+        let shards = self.sides.len() as u64 + 1;
+        if self.dice.chance(40) {
+            let side = self.dice.pick(self.sides.len());
+            let place = self.dice.pick(self.replicas.len());
+            self.sides[side].lock().elect(place, self.ether.clock.now());
+            self.links.lock().strike("shard under another leader");
+            return;
+        }
+        let number = self.dice.between(0, NAMES + JUDGED.end - JUDGED.start);
+        let number = if number < NAMES { number } else { JUDGED.start };
+        let group = LockGroup::of(name(true, number));
+        let to = Shard(u32::try_from(self.dice.between(0, shards)).unwrap_or_default());
+        let (ether, home) = (self.ether.clone(), self.router(OPERATOR, &self.ether));
+        let judge = Arc::clone(&self.judge);
+        self.links.lock().strike("lock group moved");
+        ether.clone().spawn("move", async move {
+            let deadline = ether.clock.now() + LEASE;
+            let asked = home.direct(GroupCommand::Move { group, to }, deadline).await;
+            if asked == Ok(GroupReply::Done) {
+                judge.lock().count("moves of lock groups recorded");
+            }
+        });
     }
 
     fn harm_the_group(&mut self) {

@@ -66,13 +66,14 @@ impl Schedule {
     }
 
     /// All coordinators, as the client in a seat reaches them.
-    fn router(&self, seat: usize, world: &World) -> Arc<Router> {
+    pub(super) fn router(&self, seat: usize, world: &World) -> Arc<Router> {
         let wire = |place| Wire {
             near: world.clone(),
             ether: self.ether.clone(),
             links: Arc::clone(&self.links),
             judge: Arc::clone(&self.judge),
             link: (seat, place),
+            shard: 0,
         };
         let member = |place| {
             let service: Arc<dyn Service> = Arc::new(wire(place));
@@ -98,6 +99,7 @@ impl Schedule {
         let (mut own, mount_dice) = (self.dice.fork(), self.dice.fork());
         let (told, judge, ether) =
             (Arc::clone(&standing), Arc::clone(&self.judge), self.ether.clone());
+        let spread = !self.sides.is_empty();
         let (calm, got_all) = (Arc::clone(&self.calm), content.clone());
         let tasks = world.clone();
         tasks.spawn("client", async move {
@@ -127,6 +129,7 @@ impl Schedule {
             let workers = got_all.into_iter().zip(0..).map(|(content, number)| {
                 let worker = Worker {
                     number,
+                    apart: spread,
                     world: world.clone(),
                     clerk: Arc::clone(&clerk),
                     mount: Arc::clone(&mount),
