@@ -60,8 +60,9 @@ pub(crate) enum Command {
     /// Show and change the consensus groups of the coordinators.
     #[command(subcommand)]
     Raft(Raft),
-    /// Show who holds which locks, who waits for whom, and since when.
-    Locks(Cluster),
+    /// Show who holds which locks, who waits for whom, and since when; or the lock groups.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Locks(Locks),
     /// Show the sessions of the lock service: mounts, workers, tools.
     Sessions(Cluster),
     /// Look at the registry's nodes, change them, watch them.
@@ -88,12 +89,43 @@ pub(crate) struct Dev {
     /// (then 30s by default).
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     pub(crate) lease: Option<Duration>,
+    /// Consensus groups (shards) among which the locks are divided. Fixed when the data directory is
+    /// made (then 1 by default).
+    #[arg(long, value_name = "N")]
+    pub(crate) lock_shards: Option<u32>,
     /// Run each role as a process of its own, with configuration, pid files and logs under DIR/run.
     #[arg(long)]
     pub(crate) processes: bool,
     /// Return when the mount is usable; stop later with `plumeria stop DIR`.
     #[arg(long)]
     pub(crate) detach: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Locks {
+    #[command(subcommand)]
+    pub(crate) what: Option<LockGroups>,
+    /// As for `plumeria status`.
+    #[arg(env = "PLUMERIA_CLUSTER", required = true)]
+    pub(crate) cluster: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum LockGroups {
+    /// Show at which shard each lock group lies, and how much there is to do for it.
+    Groups(Cluster),
+    /// Move a lock group to another shard, while it is in use.
+    Move(MoveGroup),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MoveGroup {
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// The lock group, 0 to 99.
+    pub(crate) group: u8,
+    /// The shard that is to serve it from now on.
+    pub(crate) shard: u32,
 }
 
 #[derive(Args, Debug)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod dev;
 pub(crate) mod fsck;
+pub(crate) mod groups;
 pub(crate) mod locks;
 pub(crate) mod mount;
 pub(crate) mod mr;

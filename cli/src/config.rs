@@ -28,8 +28,20 @@ pub(crate) struct Client {
     #[serde(with = "duration")]
     pub(crate) lease: Duration,
     pub(crate) coordinators: Vec<Peer>,
+    /// Consensus groups among which the locks are divided. It may grow when all are restarted.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(crate) lock_shards: u32,
     #[serde(default)]
     pub(crate) workers: Vec<Peer>,
+}
+
+pub(crate) const fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+pub(crate) const fn is_one(shards: &u32) -> bool {
+    *shards == 1
 }
 
 /// A coordinator's configuration.

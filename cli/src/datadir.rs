@@ -40,6 +40,9 @@ pub(crate) struct Layout {
     pub(crate) replicas: u8,
     #[serde(with = "config::duration")]
     pub(crate) lease: Duration,
+    /// Consensus groups among which the locks are divided.
+    #[serde(default = "config::one", skip_serializing_if = "config::is_one")]
+    pub(crate) lock_shards: u32,
 }
 
 /// A data directory, locked by this process until it is dropped.
@@ -97,6 +100,7 @@ impl DataDir {
             cluster: self.layout.cluster,
             lease: self.layout.lease,
             coordinators: peers("c", &mut (1..=u64::from(self.layout.coordinators))),
+            lock_shards: self.layout.lock_shards,
             workers: peers("w", &mut (21..21 + WORKERS)),
         }
     }
@@ -150,6 +154,7 @@ impl Layout {
             coordinators: dev.coordinators.unwrap_or(1),
             replicas: dev.replicas.unwrap_or(3),
             lease: dev.lease.unwrap_or(Duration::from_secs(30)),
+            lock_shards: dev.lock_shards.unwrap_or(1),
         };
         if ![1, 3, 5].contains(&layout.coordinators) {
             return Err(Failure::usage(
@@ -158,6 +163,10 @@ impl Layout {
         }
         if !(1..=SERVERS).contains(&u64::from(layout.replicas)) {
             return Err(Failure::usage("--replicas is 1, 2 or 3: `dev` runs three block servers"));
+        }
+        if !(1..=lockservice::Shard::MOST).contains(&layout.lock_shards) {
+            let most = lockservice::Shard::MOST;
+            return Err(Failure::usage(format!("--lock-shards is between 1 and {most}")));
         }
         if layout.lease < LEASE_MIN {
             return Err(Failure::usage("--lease is at least 2s"));
@@ -184,7 +193,12 @@ impl Layout {
                 humantime::format_duration(self.lease).to_string(),
             ),
         ];
-        for (flag, same, value) in fixed {
+        let shards = (
+            "--lock-shards",
+            dev.lock_shards.is_none_or(|n| n == self.lock_shards),
+            self.lock_shards.to_string(),
+        );
+        for (flag, same, value) in fixed.into_iter().chain([shards]) {
             if !same {
                 let dir = dev.dir.display();
                 return Err(Failure::usage(format!(

@@ -94,7 +94,7 @@ async fn dispatch(arguments: Arguments, output: Output) -> Outcome {
         Command::Status(status) => command::status::run(&world, &status, timeout, output).await,
         Command::Fsck(cluster) => command::fsck::run(&world, &cluster, timeout, output).await,
         Command::Raft(raft) => command::raft::run(&world, &raft, timeout, output).await,
-        Command::Locks(cluster) => command::locks::locks(&world, &cluster, timeout, output).await,
+        Command::Locks(locks) => command::groups::run(&world, locks, timeout, output).await,
         Command::Sessions(cluster) => {
             command::locks::sessions(&world, &cluster, timeout, output).await
         }

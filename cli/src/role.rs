@@ -14,7 +14,7 @@ mod worker;
 
 pub(crate) use access::{Access, Remote, change, coordinators, servers, sessions};
 pub(crate) use block::BlockServer;
-pub(crate) use coordinator::{Coordinator, GROUPS};
+pub(crate) use coordinator::{Coordinator, groups};
 pub(crate) use embedded::Embedded;
 pub(crate) use file_system::{FileSystem, Tie, disk};
 pub(crate) use known::{Known, registered};

@@ -18,7 +18,7 @@ use crate::{
     role,
 };
 
-const UNREACHABLE: &str =
+pub(super) const UNREACHABLE: &str =
     "the lock service does not answer: is the cluster running, and a majority of its coordinators?";
 
 /// Who holds what, and who waits.
@@ -29,8 +29,7 @@ pub(crate) async fn locks(
     output: Output,
 ) -> Outcome {
     let service = service(world, cluster)?;
-    let rows = service
-        .locks(world.clock.now() + timeout)
+    let rows = lockservice::shards::locks(service, world.clock.now() + timeout)
         .await
         .or_fail(Kind::Unreachable, || UNREACHABLE.into())?;
     output.json(&json!({
@@ -68,8 +67,7 @@ pub(crate) async fn sessions(
     output: Output,
 ) -> Outcome {
     let service = service(world, cluster)?;
-    let rows = service
-        .sessions(world.clock.now() + timeout)
+    let rows = lockservice::shards::sessions(service, world.clock.now() + timeout)
         .await
         .or_fail(Kind::Unreachable, || UNREACHABLE.into())?;
     output.json(&json!({ "sessions": rows.iter().map(session_json).collect::<Vec<_>>() }));
@@ -80,7 +78,10 @@ pub(crate) async fn sessions(
     Ok(())
 }
 
-fn service(world: &World, cluster: &Cluster) -> Outcome<std::sync::Arc<dyn lockservice::Service>> {
+pub(super) fn service(
+    world: &World,
+    cluster: &Cluster,
+) -> Outcome<std::sync::Arc<dyn lockservice::Service>> {
     let client = Client::find(&cluster.cluster)?;
     Ok(role::Remote::new(world, &client, wire::Role::Tool, 0)?.access(world).locks)
 }

@@ -13,7 +13,7 @@ use crate::{
     config::Client,
     failure::{Failure, Kind, OrFail as _, Outcome},
     output::Output,
-    role::{GROUPS, Remote},
+    role::{Remote, groups},
 };
 
 /// How long one coordinator may be silent.
@@ -59,14 +59,15 @@ pub(crate) async fn run(
 }
 
 /// The groups that are meant, with their names.
-fn chosen(group: &RaftGroup) -> Outcome<Vec<(GroupId, &'static str)>> {
-    let Some(wanted) = &group.group else { return Ok(GROUPS.to_vec()) };
-    let is_it = |(id, name): &&(GroupId, &str)| *name == wanted || id.to_string() == *wanted;
-    match GROUPS.iter().find(is_it) {
-        Some(found) => Ok(vec![*found]),
+fn chosen(client: &Client, group: &RaftGroup) -> Outcome<Vec<(GroupId, String)>> {
+    let all = groups(client.lock_shards);
+    let Some(wanted) = &group.group else { return Ok(all) };
+    let is_it = |(id, name): &&(GroupId, String)| name == wanted || id.to_string() == *wanted;
+    match all.iter().find(is_it) {
+        Some(found) => Ok(vec![found.clone()]),
         None => Err(Failure::usage(format!(
             "there is no group {wanted:?}: the groups are {}",
-            GROUPS.map(|(_, name)| name).join(" and ")
+            all.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join(", ")
         ))),
     }
 }
@@ -142,8 +143,8 @@ impl<'a> Operator<'a> {
         output: Output,
     ) -> Outcome {
         let mut rows = Vec::new();
-        for (group, name) in chosen(&node.group)? {
-            self.order(group, name, &order).await?;
+        for (group, name) in chosen(&self.client, &node.group)? {
+            self.order(group, &name, &order).await?;
             output.line(&format!("{name}: coordinator {} {done}", node.node));
             rows.push(json!({ "group": name, "node": node.node }));
         }
@@ -192,7 +193,7 @@ impl<'a> Operator<'a> {
 }
 
 async fn status(operator: &Operator<'_>, group: &RaftGroup, output: Output) -> Outcome {
-    let groups = chosen(group)?;
+    let groups = chosen(&operator.client, group)?;
     let known = operator.look_around().await;
     if known.looks.is_empty() {
         return Err(Failure::new(

@@ -154,7 +154,7 @@ pub(crate) async fn coordinators(
         let found = replica::look(world, me, &peer.address, world.clock.now() + patience)
             .await
             .unwrap_or_default();
-        for (group, name) in super::coordinator::GROUPS {
+        for (group, name) in super::coordinator::groups(client.lock_shards) {
             rows.push(CoordinatorRow {
                 node: peer.node,
                 address: peer.address.to_string(),

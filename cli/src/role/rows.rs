@@ -11,7 +11,7 @@ use crate::output;
 pub(crate) struct CoordinatorRow {
     pub(crate) node: u64,
     pub(crate) address: String,
-    pub(crate) group: &'static str,
+    pub(crate) group: String,
     /// `None` if the coordinator does not answer.
     pub(crate) status: Option<replica::Status>,
 }
@@ -33,7 +33,7 @@ impl CoordinatorRow {
         };
         vec![
             self.node.to_string(),
-            self.group.to_owned(),
+            self.group.clone(),
             self.state().to_owned(),
             number(&|status| status.term.0),
             number(&|status| status.applied.0),
