@@ -138,10 +138,7 @@ impl Client {
         config: ClientConfig,
     ) -> Result<Arc<Self>, Error> {
         let deadline = world.clock.now() + config.deadline;
-        let chart = match map.chart(0, deadline).await {
-            Ok(Some(chart)) => chart,
-            Ok(None) | Err(_) => return Err(Error::Unreachable),
-        };
+        let Ok(Some(chart)) = map.chart(0, deadline).await else { return Err(Error::Unreachable) };
         let inner = Arc::new(Inner {
             world: world.clone(),
             map,
@@ -221,6 +218,7 @@ fn check(at: Offset, length: u64, unit: u64) -> Result<(), Error> {
 }
 
 /// What a caller is told when the map did not do what it was asked.
+#[expect(clippy::needless_pass_by_value, reason = "map_err gives it by value")]
 fn unanswered(error: MapError) -> Error {
     match error {
         MapError::Refused(_) => Error::Invalid("refused by the volume map"),
