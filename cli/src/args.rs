@@ -50,6 +50,10 @@ pub(crate) enum Command {
     Mount(Mount),
     /// Unmount a mount point of Plumeria.
     Umount(Umount),
+    /// Watch over a mount: started by it, hears its beats on standard input, and ends the kernel's
+    /// connection if they stay away.
+    #[command(hide = true)]
+    Watchdog(Watchdog),
     /// Show coordinators, block servers, mounts and workers.
     Status(Status),
     /// Show, add, drain and remove block servers.
@@ -160,6 +164,12 @@ pub(crate) struct Mount {
     /// Set by `plumeria dev --processes`, which holds the data directory and stops what it started.
     #[arg(long, hide = true)]
     pub(crate) of_dev: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Watchdog {
+    /// The number of the kernel's connection, as below /sys/fs/fuse/connections.
+    pub(crate) connection: u32,
 }
 
 #[derive(Args, Debug)]

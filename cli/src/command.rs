@@ -13,3 +13,4 @@ pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod umount;
+pub(crate) mod watchdog;

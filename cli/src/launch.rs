@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use fuse::watchdog::Pulse;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::failure::{Failure, Kind, OrFail as _, Outcome};
@@ -108,6 +109,42 @@ fn hear(child: &mut Child, timeout: Duration) -> Outcome {
             Err(Failure::new(kind, message))
         }
         None => Err(Failure::new(Kind::Failed, "the process ended before it was usable")),
+    }
+}
+
+/// A watchdog's process. Dropping it ends it, for it then hears no more.
+pub(crate) struct Watching {
+    pub(crate) pulse: Pulse,
+    child: Child,
+}
+
+/// Starts a watchdog over the mount with the kernel's connection `connection`; it shares this process's log.
+pub(crate) fn watchdog(connection: u32) -> std::io::Result<Watching> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["watchdog", &connection.to_string()])
+        .env_remove(REPORT)
+        .env_remove(TIED)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        // What ends the daemon from its terminal must not end the watchdog first.
+        .process_group(0)
+        .spawn()?;
+    let pipe = child.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
+    Ok(Watching { pulse: Pulse::new(pipe.into())?, child })
+}
+
+impl Watching {
+    /// Whether it was killed by somebody; if it has ended by itself there is no use in another one.
+    pub(crate) fn was_killed(mut self) -> bool {
+        self.child.wait().is_ok_and(|status| status.code().is_none())
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // It does nothing while the daemon lives but listen, so it may be ended at any moment.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -91,6 +91,7 @@ async fn dispatch(arguments: Arguments, output: Output) -> Outcome {
         Command::Mount(mount) if mount.detach => command::mount::detach(&mount, timeout, output),
         Command::Mount(mount) => command::mount::run(&world, &mount, timeout, output).await,
         Command::Umount(umount) => command::umount::run(&umount, timeout, output),
+        Command::Watchdog(watchdog) => command::watchdog::run(&watchdog),
         Command::Status(status) => command::status::run(&world, &status, timeout, output).await,
         Command::Fsck(cluster) => command::fsck::run(&world, &cluster, timeout, output).await,
         Command::Raft(raft) => command::raft::run(&world, &raft, timeout, output).await,

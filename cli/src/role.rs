@@ -10,6 +10,7 @@ mod file_system;
 mod known;
 mod mounted;
 mod rows;
+mod watchdog;
 mod worker;
 
 pub(crate) use access::{Access, Remote, change, coordinators, servers, sessions};

@@ -19,6 +19,7 @@ mod signals;
 mod size;
 mod system;
 mod types;
+pub mod watchdog;
 mod windows;
 mod words;
 

@@ -86,6 +86,7 @@ pub enum Ended {
 pub struct Session {
     world: World,
     path: PathBuf,
+    connection: Option<u32>,
     notifier: Notifier,
     ended: watch::Receiver<Option<Ended>>,
     waiting: Arc<Waiting>,
@@ -131,10 +132,11 @@ pub async fn serve<F: FileSystem>(
         }),
     );
     notifier.probe();
-    if let Some(mounted) = kernel::mounted(&path)? {
-        read_ahead(mounted.connection, options.read_ahead);
+    let connection = kernel::mounted(&path)?.map(|mounted| mounted.connection);
+    if let Some(connection) = connection {
+        read_ahead(connection, options.read_ahead);
     }
-    Ok(Session { world: world.clone(), path, notifier, ended, waiting, raw })
+    Ok(Session { world: world.clone(), path, connection, notifier, ended, waiting, raw })
 }
 
 /// A mount point that looks taken may only be dead; whoever asks that may have to wait.
@@ -218,6 +220,12 @@ impl Session {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The number of the kernel's connection; none if somebody unmounted it at once.
+    #[must_use]
+    pub const fn connection(&self) -> Option<u32> {
+        self.connection
     }
 
     /// Tells the kernel what to forget.

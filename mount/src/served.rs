@@ -62,6 +62,12 @@ impl Mount {
         self.session.path()
     }
 
+    /// The number of the kernel's connection, for the mount's watchdog; none if somebody unmounted it at once.
+    #[must_use]
+    pub const fn connection(&self) -> Option<u32> {
+        self.session.connection()
+    }
+
     /// Ready when the mount has ended, also by somebody else's `umount`. [`Mount::unmount`] is due then, to
     /// close the file system.
     pub async fn ended(&self) -> Ended {

@@ -88,6 +88,7 @@ pub(crate) struct FileSystem {
     pub(crate) fs: Arc<Fs>,
     /// The registry, in the name of the same session.
     pub(crate) registry: Registry,
+    clerk: Arc<Clerk>,
     reporter: Task,
 }
 
@@ -126,9 +127,9 @@ impl FileSystem {
             let about = json!({ "what": mountpoint, "owner": tie.owner });
             known::register(world, &registry, (known::MOUNTS, &session), about).await;
         }
-        let report = report(world.clone(), fs.clone(), clerk, disk, tie);
+        let report = report(world.clone(), fs.clone(), clerk.clone(), disk, tie);
         let reporter = world.spawn("report", report);
-        Ok(Self { fs, registry, reporter })
+        Ok(Self { fs, registry, clerk, reporter })
     }
 
     /// A session without a file system: for tools that only look.
@@ -145,6 +146,11 @@ impl FileSystem {
         Clerk::open_apart(world.clone(), access.locks.clone(), config, apart)
             .await
             .or_fail(Kind::Unreachable, || "cannot open a session with the lock service".into())
+    }
+
+    /// The session's side of the lock service.
+    pub(crate) const fn session(&self) -> &Arc<Clerk> {
+        &self.clerk
     }
 
     /// Writes everything out and ends the session.

@@ -9,19 +9,21 @@ use std::{
 use fs::Fs;
 use lockservice::Registry;
 use mount::Mount;
-use world::World;
+use world::{Task, World};
 
 use crate::{
     failure::{Kind, OrFail as _, Outcome},
     launch,
     options::MountOptions,
-    role::{Access, FileSystem, Tie},
+    role::{Access, FileSystem, Tie, watchdog},
 };
 
 /// A mounted file system.
 pub(crate) struct Mounted {
     mount: Mount,
     file_system: FileSystem,
+    /// None if it was unmounted at once.
+    watchdog: Option<Task>,
 }
 
 impl Mounted {
@@ -44,7 +46,13 @@ impl Mounted {
             ..mount::Options::default()
         };
         match mount::serve(world, file_system.fs.clone(), mountpoint, &options).await {
-            Ok(mount) => Ok(Self { mount, file_system }),
+            Ok(mount) => {
+                let session = file_system.session();
+                let watchdog = mount
+                    .connection()
+                    .map(|connection| watchdog::keep(world, session.clone(), connection));
+                Ok(Self { mount, file_system, watchdog })
+            }
             Err(error) => {
                 file_system.close(world, timeout).await?;
                 Err(error)
@@ -71,6 +79,9 @@ impl Mounted {
     /// Unmounts and writes everything back. Open files do not keep it: whoever asked to stop means it.
     pub(crate) async fn stop(self, timeout: Duration) -> Outcome {
         let stopped = self.mount.unmount(timeout, true).await;
+        if let Some(watchdog) = self.watchdog {
+            watchdog.abort();
+        }
         self.file_system.leave();
         stopped.or_fail(Kind::Failed, || "cannot unmount cleanly".into())
     }
