@@ -30,6 +30,9 @@ pub enum Past {
     Unbroken,
     /// What its disk has: it may have lost what no flush covered.
     Lost,
+    /// Not one block. On the directory that it was registered with it has lost what no flush covered; on another one,
+    /// which took the place of a lost disk, everything.
+    Nothing,
 }
 
 /// A server that has started, or comes back after its lease ran out.

@@ -135,6 +135,9 @@ pub enum MapError {
     /// For good; says what to do.
     #[error("{0}")]
     Refused(String),
+    /// It must be asked again later.
+    #[error("{0}")]
+    NotYet(String),
     /// The coordinator stops or cannot be reached.
     #[error("no coordinator answers for the volume map: {0}")]
     Stopped(String),

@@ -116,6 +116,7 @@ pub(crate) fn registration(x: &Registration) -> pb::Registration {
             Past::Clean => pb::registration::Past::Clean,
             Past::Unbroken => pb::registration::Past::Unbroken,
             Past::Lost => pb::registration::Past::Lost,
+            Past::Nothing => pb::registration::Past::Nothing,
         }
         .into(),
         space: space(x.space),
@@ -132,6 +133,7 @@ pub(crate) fn from_registration(x: &pb::Registration) -> Result<Registration> {
             pb::registration::Past::Clean => Past::Clean,
             pb::registration::Past::Unbroken => Past::Unbroken,
             pb::registration::Past::Lost => Past::Lost,
+            pb::registration::Past::Nothing => Past::Nothing,
             pb::registration::Past::Unknown => return Err(Malformed::missing("what a server has")),
         },
         space: from_space(x.space),
@@ -367,6 +369,7 @@ pub(crate) fn failure(error: &MapError) -> pb::Failure {
         MapError::Superseded(server) => (Kind::Superseded, server.0, String::new()),
         MapError::Refused(text) => (Kind::Refused, 0, text.clone()),
         MapError::Stopped(text) => (Kind::Stopped, 0, text.clone()),
+        MapError::NotYet(text) => (Kind::NotYet, 0, text.clone()),
         MapError::Expired(server) => (Kind::Expired, server.0, String::new()),
     };
     pb::Failure { kind: kind.into(), node, text }
@@ -381,6 +384,7 @@ pub(crate) fn from_failure(x: pb::Failure) -> MapError {
         Kind::Superseded => MapError::Superseded(ServerId(x.node)),
         Kind::Refused => MapError::Refused(x.text),
         Kind::Stopped => MapError::Stopped(x.text),
+        Kind::NotYet => MapError::NotYet(x.text),
         Kind::Expired => MapError::Expired(ServerId(x.node)),
         Kind::Unknown => MapError::Stopped("an answer of a later version".to_owned()),
     }

@@ -168,18 +168,17 @@ impl Map {
     }
 
     fn register(&mut self, new: Registration) -> Result<u64, MapError> {
-        let Some(server) = self.servers.get_mut(&new.server) else {
+        let Some(server) = self.servers.get(&new.server) else {
             return Err(MapError::Refused(format!(
                 "block server {0} does not belong to this cluster; let it in with `plumeria server add CLUSTER {0}`",
                 new.server
             )));
         };
-        if server.incarnation.0 > 0 && server.directory != new.directory {
-            return Err(MapError::Refused(format!(
-                "block server {} was registered with another data directory; start it on that one",
-                new.server
-            )));
+        let emptied = server.incarnation.0 > 0 && server.directory != new.directory;
+        if emptied {
+            self.may_begin_empty(&new)?;
         }
+        let server = self.servers.entry(new.server).or_default();
         if server.start == new.start && server.incarnation.0 > 0 {
             return match server.up {
                 true => Ok(server.incarnation.0),
@@ -196,10 +195,39 @@ impl Map {
         self.version += 1;
         // Between clean stops of some members the chain may have served with the others; only members
         // that never held anything are known to be equal.
-        let fresh = new.past == Past::Clean && incarnation == 1;
+        let fresh = matches!(new.past, Past::Clean | Past::Nothing) && incarnation == 1;
+        if emptied {
+            self.unseat(new.server);
+        }
         self.start(new.server, new.past, fresh);
         self.place();
         Ok(incarnation)
+    }
+
+    /// Whether a server may begin anew on another directory than it was registered with: its disk was
+    /// lost and replaced by an empty one. What it had the others bring it.
+    fn may_begin_empty(&self, new: &Registration) -> Result<(), MapError> {
+        let id = new.server;
+        let refused = |why: String| Err(MapError::Refused(format!("block server {id} {why}")));
+        if new.past != Past::Nothing {
+            return refused(
+                "was registered with another data directory; start it on that one, or on an empty one if that is lost"
+                    .to_owned(),
+            );
+        }
+        if self.servers.get(&id).is_some_and(|server| server.up) {
+            // The start on the other directory may live, and serve: its lease ends first.
+            return Err(MapError::NotYet(format!(
+                "block server {id} begins on an empty directory once the lease of its last start is over"
+            )));
+        }
+        let only = self.rows.iter().filter(|row| row.needs(id, &self.servers)).count();
+        if only > 0 {
+            return refused(format!(
+                "has the only copy of {only} groups on its other data directory; start it on that one, or start the servers that have copies"
+            ));
+        }
+        Ok(())
     }
 
     fn add(&mut self, id: ServerId, weight: u32, domain: String) -> Result<u64, MapError> {

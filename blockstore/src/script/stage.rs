@@ -160,6 +160,7 @@ impl Stage {
             "clean" => Past::Clean,
             "unbroken" => Past::Unbroken,
             "lost" => Past::Lost,
+            "empty" => Past::Nothing,
             other => panic!("no such past: {other}"),
         };
         self.starts += 1;

@@ -141,6 +141,8 @@ impl Server {
         let whole = store.was_clean() || bug::on(Bug::RestartAsInSync);
         let past = if whole && !store.was_clean() {
             Past::Unbroken
+        } else if store.list(Hashes::ALL, None, 1).is_ok_and(|(blocks, _)| blocks.is_empty()) {
+            Past::Nothing
         } else if whole {
             Past::Clean
         } else {

@@ -171,7 +171,10 @@ impl Map {
             if seat.standing == Standing::Leaving {
                 // The others were equal when it was told to leave.
                 row.cut(server);
-            } else if past == Past::Lost && seat.standing == Standing::Serving {
+            } else if matches!(past, Past::Lost | Past::Nothing)
+                && !fresh
+                && seat.standing == Standing::Serving
+            {
                 seat.standing = Standing::Stale;
             }
             row.prune(servers);

@@ -93,6 +93,7 @@ fn outcomes_carry_their_failure() {
         Err(MapError::Superseded(ServerId(3))),
         Err(MapError::Refused("no".to_owned())),
         Err(MapError::Stopped("gone".to_owned())),
+        Err(MapError::NotYet("soon".to_owned())),
     ] {
         assert_eq!(decode_outcome(&encode_outcome(&outcome)).unwrap(), outcome);
     }

@@ -3,7 +3,7 @@
 use super::{format, running, start, three};
 use crate::{
     disk::{CHUNK, Fence},
-    link::{Known, Standing},
+    link::{Known, Past, Registration, Standing},
     map::{
         api::{Change, MapError},
         machine::{Command, MAIN, Map},
@@ -163,6 +163,61 @@ fn strangers_and_other_directories_are_refused() {
     other.directory += 1;
     assert!(matches!(map.handle(Command::Register(other)), Err(MapError::Refused(_))));
     assert_eq!(map, before);
+}
+
+/// Server 2 on a new disk with nothing on it.
+fn emptied(past: Past) -> Command {
+    let mut registration = start(2, 9, false);
+    registration.directory += 1;
+    Command::Register(Registration { past, ..registration })
+}
+
+#[test]
+fn a_server_whose_disk_was_replaced_by_an_empty_one_is_brought_everything() {
+    let mut map = running();
+    let early = map.handle(emptied(Past::Nothing));
+    assert!(matches!(early, Err(MapError::NotYet(_))), "its last start may live: {early:?}");
+    let (server, incarnation) = (ServerId(2), Incarnation(1));
+    map.handle(Command::Expire { server, incarnation }).unwrap();
+    let before = map.clone();
+    for past in [Past::Lost, Past::Clean] {
+        let other = map.handle(emptied(past));
+        assert!(matches!(other, Err(MapError::Refused(_))), "it is some other disk: {other:?}");
+    }
+    assert_eq!(map, before);
+    assert_eq!(map.handle(emptied(Past::Nothing)), Ok(2));
+    for group in 0..map.rows.len() {
+        assert!(!members(&map, group).contains(&2), "it has nothing of group {group} yet");
+        assert_eq!(map.rows[group].spare, [ServerId(2)]);
+    }
+    finish(&mut map);
+    for group in 0..map.rows.len() {
+        assert_eq!(members(&map, group).len(), 3);
+    }
+    let back = map.handle(Command::Register(start(2, 10, false)));
+    assert!(matches!(back, Err(MapError::Refused(_))), "the old disk is another one now: {back:?}");
+}
+
+#[test]
+fn an_empty_disk_does_not_take_the_place_of_the_only_copy() {
+    let mut map = running();
+    for server in [1, 3, 2] {
+        map.handle(Command::Expire { server: ServerId(server), incarnation: Incarnation(1) })
+            .unwrap();
+    }
+    let refused = map.handle(emptied(Past::Nothing));
+    assert!(
+        matches!(&refused, Err(MapError::Refused(why)) if why.contains("only copy")),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_server_that_held_nothing_on_its_disk_may_have_lost_what_was_acknowledged() {
+    let mut map = running();
+    let nothing = Registration { past: Past::Nothing, ..start(2, 2, false) };
+    map.handle(Command::Register(nothing)).unwrap();
+    assert!(map.rows.iter().all(|row| row.seat(ServerId(2)).unwrap().standing == Standing::Stale));
 }
 
 #[test]
