@@ -5,7 +5,7 @@
 //! [`lockservice::Server`] as it is. Each client runs a [`lockservice::Clerk`] as it is, and in its place of a file system a
 //! cache of values that it writes to a shared store, with a log that whoever recovers it replays. Clocks drift, messages
 //! are late, lost, repeated and cut off, members crash and are partitioned, clients are frozen and killed, and a deposed
-//! leader goes on believing. In half of the schedules there are two or three shards ([`shards`]), and lock groups move
+//! leader goes on believing. In half of the schedules there are two or three shards (`shards`), and lock groups move
 //! between them.
 //!
 //! After every step the invariants L1 to L5 of the locks are judged by name, and those of consensus; at the end everything
