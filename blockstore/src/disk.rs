@@ -132,7 +132,7 @@ pub trait VirtualDisk: Send + Sync {
     async fn space(&self) -> Result<Space, Error>;
 
     /// Asks that this session be granted space; the answer is all that it may hold until it asks again, in memory or
-    /// written since. Less than `ask.least` says that there is no more, and that what it had before stays. Whatever is
+    /// written since. Less than `ask.least` says that there is no more, and is what it still holds. Whatever is
     /// written within grants finds room, so that a full disk is told before anything is taken in. The grant ends
     /// with the session.
     async fn reserve(&self, ask: SpaceAsk) -> Result<u64, Error>;
