@@ -99,7 +99,8 @@ struct Lease {
     until: Time,
     known: Known,
     confirmed: u64,
-    space: Space,
+    /// Not known until a heartbeat tells it: other words of a server say nothing of space.
+    space: Option<Space>,
     dirty: u64,
     /// It has spoken to this leader.
     heard: bool,
@@ -267,6 +268,23 @@ impl MapServer {
         }
     }
 
+    /// Waits until all servers that may act have told this leader their space, for one lease at most: what the
+    /// machine knows is of their start.
+    async fn hear_space(&self, deadline: Time) -> Result<(), MapError> {
+        let limit = self.leases.lock().since + self.config.lease;
+        let told = || {
+            let acting = self.acting();
+            let leases = self.leases.lock();
+            let told = |(server, incarnation): &(ServerId, Incarnation)| {
+                let lease = leases.servers.get(server);
+                lease
+                    .is_some_and(|lease| lease.incarnation == *incarnation && lease.space.is_some())
+            };
+            Ok(acting.iter().all(told).then_some(()))
+        };
+        self.wait(limit.min(deadline), told).await.map(drop)
+    }
+
     fn check(&self, server: ServerId, incarnation: Incarnation) -> Result<(), MapError> {
         self.look(|map| map.current(server, incarnation))
     }
@@ -380,7 +398,7 @@ impl MapService for MapServer {
         let (server, space) = (registration.server, registration.space);
         let number = self.propose(&Command::Register(registration), deadline).await?;
         let incarnation = Incarnation(number);
-        self.note(server, incarnation, |lease| lease.space = space)?;
+        self.note(server, incarnation, |lease| lease.space = Some(space))?;
         Ok(incarnation)
     }
 
@@ -405,7 +423,7 @@ impl MapService for MapServer {
             lease.until = until;
             lease.known = beat.known;
             lease.confirmed = lease.confirmed.max(beat.confirmed);
-            lease.space = beat.space;
+            lease.space = Some(beat.space);
             lease.dirty = beat.dirty_bytes;
         })?;
         // Looked at after the lease was noted: whoever gets a lease gets every fence before it.
@@ -497,6 +515,7 @@ impl MapService for MapServer {
         deadline: Time,
     ) -> Result<u64, MapError> {
         self.lead(deadline).await?;
+        self.hear_space(deadline).await?;
         let room = {
             let mut leases = self.leases.lock();
             let now = self.world.clock.now();
@@ -521,7 +540,7 @@ impl Leases {
     /// The space of a server as it last told it.
     fn space(&self, id: ServerId, server: &Server) -> Space {
         let lease = self.servers.get(&id).filter(|lease| lease.incarnation == server.incarnation);
-        lease.filter(|lease| lease.heard).map_or(server.space, |lease| lease.space)
+        lease.and_then(|lease| lease.space).unwrap_or(server.space)
     }
 
     /// Notes what a session wrote just now; bytes that were written and that servers, each of which speaks once

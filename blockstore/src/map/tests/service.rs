@@ -81,7 +81,7 @@ pub(super) fn solo() -> (Handmade, Arc<MapServer>) {
     (clock, MapServer::new(&world, Arc::new(Solo::new()), config()))
 }
 
-fn beat(server: u64, incarnation: u64, known: Known, confirmed: u64) -> Heartbeat {
+pub(super) fn beat(server: u64, incarnation: u64, known: Known, confirmed: u64) -> Heartbeat {
     let (server, incarnation) = (ServerId(server), Incarnation(incarnation));
     let space = Space { total: 100, free: 50 };
     Heartbeat { server, incarnation, known, confirmed, space, ..Heartbeat::default() }

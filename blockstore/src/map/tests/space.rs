@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use proptest::prelude::{any, prop, proptest};
 use world::Time;
 
-use super::{running, service};
+use super::{running, service, start};
 use crate::{
     disk::{Fence, Space, SpaceAsk},
+    link::Known,
     map::{MapService, machine::Command},
+    place::{Incarnation, ServerId},
 };
 
 fn ask(least: u64, most: u64) -> SpaceAsk {
@@ -79,7 +82,7 @@ fn a_fenced_session_gives_its_space_back_and_gets_none() {
 fn room_ends_with_the_first_server_that_is_full_by_its_weight() {
     let mut map = running();
     let free = |bytes: [u64; 3]| {
-        move |id: crate::place::ServerId, _: &_| Space { total: 0, free: bytes[id.0 as usize - 1] }
+        move |id: ServerId, _: &_| Space { total: 0, free: bytes[id.0 as usize - 1] }
     };
     assert_eq!(map.room(free([500, 400, 900])), 400, "each has a copy of all");
     map.replication = 1;
@@ -111,6 +114,42 @@ async fn what_was_just_written_is_not_granted_again_while_servers_still_count_it
     assert_eq!(reserve(2, 0, 10).await, Ok(0), "the thirty are on the disk");
     clock.advance(service::LEASE);
     assert_eq!(reserve(2, 0, 10).await, Ok(10), "by now they would have said so");
+}
+
+#[tokio::test]
+async fn a_new_leader_hears_how_much_space_there_is_before_it_grants_any() {
+    let (_, map) = service::solo();
+    service::three_up(&map).await;
+    map.forget_leases();
+    let ask = ask(40, 40);
+    let mut grant = map.reserve(Fence(1), ask, Time::NEVER);
+    assert!(grant.as_mut().now_or_never().is_none());
+    for server in [1, 2, 3].map(ServerId) {
+        let (start, known) = (Incarnation(1), Known { map: u64::MAX, fences: 0 });
+        map.confirm(server, start, 0, Time::NEVER).await.unwrap();
+        assert!(map.news(server, start, known, Time::NEVER).now_or_never().is_none());
+    }
+    assert!(grant.as_mut().now_or_never().is_none(), "nobody has told its space");
+    for server in 1..=3 {
+        let beat = service::beat(server, 1, Known::default(), 0);
+        map.heartbeat(beat, Time::NEVER).await.unwrap();
+    }
+    assert_eq!(grant.await, Ok(40));
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_of_its_space_counts_with_that_of_its_start() {
+    let (clock, map) = service::solo();
+    service::three_up(&map).await;
+    map.forget_leases();
+    for server in [1, 2, 3].map(ServerId) {
+        map.confirm(server, Incarnation(1), 0, Time::NEVER).await.unwrap();
+    }
+    let all = start(1, 1, true).space.grantable();
+    let mut grant = map.reserve(Fence(1), ask(all, all), Time::NEVER);
+    assert!(grant.as_mut().now_or_never().is_none());
+    clock.advance(service::LEASE);
+    assert_eq!(grant.await, Ok(all));
 }
 
 #[tokio::test]
