@@ -10,16 +10,16 @@ need: # packages and toolchain; says how to get what it cannot install
 	@./scripts/need
 
 build: need ## build the plumeria binary
-	cargo build --release --package plumeria-cli
+	cargo build --release --workspace --bin plumeria
 
 demo: build ## mount a cluster, run the main job on it, stop it (KEEP=1 keeps the data)
-	cargo build --release --quiet --package plumeria-bench
+	cargo build --release --quiet --workspace --bin plumeria-bench
 	@./scripts/demo
 
 test: need ## everything that CI runs
 	@./scripts/job-oracles
 	cargo build --release --workspace --all-targets
-	cargo run --release --quiet --package plumeria-xtask -- verify
+	cargo xtask verify
 	@./scripts/mounted-tests
 	@./scripts/page-in-browser --if-there
 	@./scripts/readme-commands
@@ -27,11 +27,11 @@ test: need ## everything that CI runs
 	@./scripts/crash/all --rounds 1
 
 crash: build ## kill, freeze, cut off and unplug real processes (ROUNDS=20 SEED=7)
-	cargo build --release --quiet --package plumeria-sim
+	cargo build --release --quiet --workspace --bin plumeria-faulty
 	@./scripts/crash/all --rounds $(or $(ROUNDS),3) --seed $(or $(SEED),1)
 
 bench: need ## compare with bindfs over the local disk
-	cargo run --release --quiet --package plumeria-xtask -- bench
+	cargo xtask bench
 
 clean: ## delete the build cache
 	rm -rf "$(CARGO_TARGET_DIR)"

@@ -11,6 +11,7 @@ mod table;
 mod tidy;
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Instant,
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Verify { only } => verify(&only),
         Chore::Fix => fix(),
-        Chore::Sim { arguments } => run_binary("plumeria-sim", "plumeria-sim", &arguments),
+        Chore::Sim { arguments } => run_binary("plumeria-sim", &arguments),
         Chore::Soak => soak(),
         Chore::Bench { arguments } => bench(&arguments),
     };
@@ -174,17 +175,31 @@ fn fix() -> Result<()> {
     run(cargo(&["fmt", "--all"]))
 }
 
-fn run_binary(package: &str, binary: &str, arguments: &[String]) -> Result<()> {
-    let mut command =
-        cargo(&["run", "--release", "--quiet", "--package", package, "--bin", binary, "--"]);
-    command.args(arguments);
+/// Builds a program of the workspace and runs it.
+fn run_binary(binary: &str, arguments: &[String]) -> Result<()> {
+    build(binary, &[])?;
+    run_built(binary, arguments)
+}
+
+/// Builds a program with the features that the whole workspace has: nothing is compiled a second time.
+fn build(binary: &str, more: &[&str]) -> Result<()> {
+    let mut command = cargo(&["build", "--release", "--quiet", "--workspace", "--bin", binary]);
+    command.args(more);
+    run(command)
+}
+
+/// Runs a program that was built a moment ago: it lies beside this one.
+fn run_built<S: AsRef<OsStr>>(binary: &str, arguments: &[S]) -> Result<()> {
+    let here = std::env::current_exe().context("find this program")?;
+    let mut command = Command::new(here.with_file_name(binary));
+    command.args(arguments).current_dir(root());
     run(command)
 }
 
 /// Seeds of every verification, by machine; `soak` runs all.
 const SEEDS: [(&str, &str); 5] = [
     ("raft", "0..2000"),
-    ("lockservice", "0..350"),
+    ("lockservice", "0..1000"),
     ("blockstore", "0..1000"),
     ("fs", "0..100"),
     ("cluster", "0..50"),
@@ -203,7 +218,7 @@ const BUGS: [(&str, &str); 6] = [
 fn simulate() -> Result<()> {
     for (machine, seeds) in SEEDS {
         let arguments = [machine, "--seeds", seeds].map(str::to_owned);
-        run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
+        run_binary("plumeria-sim", &arguments)?;
     }
     for (machine, bug) in BUGS {
         find_bugs(machine, &["--only", bug])?;
@@ -213,22 +228,8 @@ fn simulate() -> Result<()> {
 
 /// Runs the simulator with the seeded bugs built in; fails unless each is found.
 fn find_bugs(machine: &str, more: &[&str]) -> Result<()> {
-    let mut command = cargo(&[
-        "run",
-        "--release",
-        "--quiet",
-        "--package",
-        "plumeria-sim",
-        "--features",
-        "seeded-bugs",
-        "--bin",
-        "plumeria-sim",
-        "--",
-        machine,
-        "--strict",
-    ]);
-    command.args(more);
-    run(command)
+    build("plumeria-sim", &["--features", "plumeria-sim/seeded-bugs"])?;
+    run_built("plumeria-sim", &[&[machine, "--strict"], more].concat())
 }
 
 /// Everything in full; what it prints stands in docs/reliability.md.
@@ -242,7 +243,7 @@ fn soak() -> Result<()> {
         &["cluster", "--seeds", "0..20000"],
     ] {
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
-        run_binary("plumeria-sim", "plumeria-sim", &arguments)?;
+        run_binary("plumeria-sim", &arguments)?;
     }
     find_bugs("raft-bugs", &[])?;
     find_bugs("lockservice-bugs", &[])?;
@@ -254,11 +255,11 @@ fn soak() -> Result<()> {
 
 /// The judgement of others on a mount, and the random tests of two mounts, at full count.
 fn files() -> Result<()> {
-    run(cargo(&["build", "--release", "--quiet", "--package", "plumeria-cli"]))?;
+    build("plumeria", &[])?;
     let mut oracles = Command::new(root().join("scripts/oracles"));
     oracles.arg("1000000");
     run(oracles)?;
-    let test = ["test", "--release", "--quiet", "--package", "plumeria-cli", "--test", "mounted"];
+    let test = ["test", "--release", "--quiet", "--workspace", "--test", "mounted"];
     let mut mounted = cargo(&test);
     mounted.arg("posix::").env("PLUMERIA_OPERATIONS", "200000");
     run(mounted)
@@ -267,25 +268,27 @@ fn files() -> Result<()> {
 /// Splitting and scheduling of jobs at full count, a coordinator lost in each of its calls, the seven classic behaviours a
 /// hundred times, the status page in a browser, and the programs of others as oracles.
 fn jobs() -> Result<()> {
-    let package = ["nextest", "run", "--release", "--package", "plumeria-mapreduce"];
-    let mut counts = cargo(&package);
-    counts
-        .args(["-E", "test(/record::tests|simulation|failover::/)"])
-        .env("PLUMERIA_CASES", "100000");
+    let tests = |filter: &str| {
+        let mut command = cargo(&["nextest", "run", "--release", "--workspace", "-E"]);
+        command.arg(format!("package(plumeria-mapreduce) & {filter}"));
+        command
+    };
+    let mut counts = tests("test(/record::tests|simulation|failover::/)");
+    counts.env("PLUMERIA_CASES", "100000");
     run(counts)?;
-    let mut classic = cargo(&package);
-    classic.args(["-E", "test(/^lab::/)", "--stress-count", "100", "--retries", "0"]);
+    let mut classic = tests("test(/^lab::/)");
+    classic.args(["--stress-count", "100", "--retries", "0"]);
     run(classic)?;
-    run(cargo(&["build", "--release", "--quiet", "--package", "plumeria-cli"]))?;
+    build("plumeria", &[])?;
     run(Command::new(root().join("scripts/page-in-browser")))?;
     run(Command::new(root().join("scripts/job-oracles")))?;
-    let mut oracles = cargo(&package);
+    let mut oracles = tests("test(/^oracle::/)");
     // Not skipped if they are missing.
-    oracles.args(["-E", "test(/^oracle::/)"]).env("CI", "true");
+    oracles.env("CI", "true");
     run(oracles)
 }
 
 fn bench(arguments: &[String]) -> Result<()> {
-    run(cargo(&["build", "--release", "--quiet", "--package", "plumeria-cli"]))?;
-    run_binary("plumeria-bench", "plumeria-bench", arguments)
+    build("plumeria", &[])?;
+    run_binary("plumeria-bench", arguments)
 }
