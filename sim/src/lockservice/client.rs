@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use lockservice::{Held, Holder, Mode, Name, RecoverError, Recoverer, SessionId, Span};
+use lockservice::{Grant, Held, Holder, Mode, Name, RecoverError, Recoverer, SessionId, Span};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use world::World;
@@ -16,10 +16,10 @@ use crate::dice::Dice;
 #[derive(Default)]
 pub(super) struct Cache {
     values: BTreeMap<Name, u64>,
-    /// What of it is not in the store.
-    dirty: BTreeMap<Name, u64>,
+    /// What of it is not in the store, and under which grant it was written.
+    dirty: BTreeMap<Name, Written>,
     /// Names with a write under way.
-    flying: BTreeMap<Name, u64>,
+    flying: BTreeMap<Name, Written>,
     /// Spans that are being given up: nothing in them is used any more.
     gates: BTreeMap<u64, Span>,
     next: u64,
@@ -27,14 +27,19 @@ pub(super) struct Cache {
     pub(super) lapsed: bool,
 }
 
+/// A value, and the grant under which it was written.
+type Written = (u64, Grant);
+
 impl Cache {
-    /// What of `span` is dirty, or on its way to the store.
-    pub(super) fn unsettled(&self, span: Span) -> Vec<Name> {
+    /// What of `span` is dirty, or on its way to the store, and was written under `newest` or an older grant.
+    pub(super) fn unsettled(&self, span: Span, newest: Grant) -> Vec<Name> {
         if self.lapsed {
             return Vec::new();
         }
-        let names = self.dirty.keys().chain(self.flying.keys()).copied();
-        names.filter(|name| span.contains(*name)).collect()
+        let all = self.dirty.iter().chain(self.flying.iter());
+        all.filter(|(name, (_, grant))| span.contains(**name) && *grant <= newest)
+            .map(|(name, _)| *name)
+            .collect()
     }
 
     pub(super) fn is_gated(&self, name: Name) -> bool {
@@ -46,9 +51,9 @@ impl Cache {
         *self.values.entry(name).or_insert_with(store)
     }
 
-    pub(super) fn write(&mut self, name: Name, value: u64) {
+    pub(super) fn write(&mut self, name: Name, value: u64, grant: Grant) {
         self.values.insert(name, value);
-        self.dirty.insert(name, value);
+        self.dirty.insert(name, (value, grant));
     }
 
     /// A number that nothing else here has.
@@ -59,17 +64,17 @@ impl Cache {
 
     /// The dirty values of `span` of which no older ones are on their way; they are now.
     fn depart(&mut self, span: Span) -> Vec<(Name, u64)> {
-        let ready = |(name, _): &(&Name, &u64)| !self.flying.contains_key(*name);
+        let ready = |(name, _): &(&Name, &Written)| !self.flying.contains_key(*name);
         let part = self.dirty.range(span.start()..span.end()).filter(ready);
-        let values: Vec<(Name, u64)> = part.map(|(&name, &value)| (name, value)).collect();
-        self.flying.extend(values.iter().copied());
-        values
+        let part: Vec<(Name, Written)> = part.map(|(&name, &written)| (name, written)).collect();
+        self.flying.extend(part.iter().copied());
+        part.into_iter().map(|(name, (value, _))| (name, value)).collect()
     }
 
     fn arrived(&mut self, values: &[(Name, u64)]) {
         for (name, value) in values {
             self.flying.remove(name);
-            if self.dirty.get(name) == Some(value) {
+            if self.dirty.get(name).is_some_and(|(dirty, _)| dirty == value) {
                 self.dirty.remove(name);
             }
         }
@@ -107,7 +112,7 @@ impl Mount {
         loop {
             let values = self.cache.lock().depart(span);
             if values.is_empty() {
-                if self.cache.lock().unsettled(span).is_empty() {
+                if self.cache.lock().unsettled(span, Grant(u64::MAX)).is_empty() {
                     return;
                 }
                 // Another flush has it.
@@ -184,5 +189,25 @@ impl Recoverer for Mount {
         let done = judge.store.replay(dead, &held, self.session);
         judge.replayed(dead, self.session);
         if done { Ok(()) } else { Err(RecoverError(Arc::new(Fenced))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockservice::{Grant, Name, Span};
+
+    use super::Cache;
+
+    #[test]
+    fn what_was_written_under_a_newer_grant_does_not_go_with_an_older_one() {
+        // As in seed 1590: while a shared lock is given back its holder is granted the same name exclusively, and
+        // writes; the older lock, which the table does not know any more, goes back after that.
+        let (name, mut cache) = (Name(1), Cache::default());
+        cache.write(name, 7, Grant(291));
+        assert_eq!(cache.unsettled(Span::one(name), Grant(290)), []);
+        assert_eq!(cache.unsettled(Span::one(name), Grant(291)), [name]);
+        assert_eq!(cache.depart(Span::one(name)), [(name, 7)]);
+        cache.arrived(&[(name, 6)]);
+        assert_eq!(cache.unsettled(Span::one(name), Grant(291)), [name], "it is dirty still");
     }
 }

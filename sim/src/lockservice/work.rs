@@ -218,7 +218,7 @@ impl Worker {
         judge.used(session, valid, seen, truth);
         if writes {
             let value = judge.store.write(session, name, held.grant);
-            cache.write(name, value);
+            cache.write(name, value, held.grant);
         }
     }
 
