@@ -4,7 +4,11 @@
 //!
 //! It does not know that pieces are disjoint.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+};
 
 use super::pieces::Hold;
 use crate::name::Name;
@@ -91,6 +95,40 @@ impl Chunks {
         }
     }
 
+    /// Adds many by their first name, where none of them starts: each chunk that takes some is written once.
+    pub(crate) fn insert_all(&mut self, pieces: Vec<Piece>) {
+        let mut rest = pieces.into_iter().peekable();
+        while let Some(first) = rest.peek() {
+            let key = self.key(first.start);
+            let next = self.map.range((Excluded(key), Unbounded)).next().map(|(next, _)| *next);
+            let chunk = Arc::make_mut(self.map.entry(key).or_default());
+            let in_order = chunk.last().is_none_or(|last| last.start < first.start);
+            while let Some(piece) = rest.next_if(|piece| next.is_none_or(|next| piece.start < next))
+            {
+                chunk.push(piece);
+            }
+            if !in_order {
+                chunk.sort_by_key(|piece| piece.start);
+            }
+            self.divide(key, in_order);
+        }
+    }
+
+    /// Cuts a chunk that has too many into full ones, or into even ones when what came is spread over it.
+    fn divide(&mut self, key: Name, full: bool) {
+        let Some(chunk) = self.map.get_mut(&key).filter(|chunk| chunk.len() > MOST) else { return };
+        let part = if full { MOST } else { MOST / 2 };
+        let mut pieces = std::mem::take(Arc::make_mut(chunk)).into_iter();
+        let mut parts = std::iter::from_fn(|| {
+            let part: Vec<Piece> = pieces.by_ref().take(part).collect();
+            (!part.is_empty()).then(|| Arc::new(part))
+        });
+        if let Some(first) = parts.next() {
+            *chunk = first;
+        }
+        self.map.extend(parts.map(|part| (part[0].start, part)));
+    }
+
     /// Takes the one that starts here.
     pub(crate) fn remove(&mut self, start: Name) -> Option<Piece> {
         let key = self.key(start);
@@ -122,7 +160,7 @@ impl Chunks {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
@@ -172,11 +210,36 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn many_added_at_once_lie_as_if_they_had_come_one_by_one(
+            rounds in prop::collection::vec(prop::collection::btree_set(0..5_000_u64, 0..900), 1..6),
+            frozen in any::<bool>(),
+        ) {
+            let (mut chunks, mut model) = (Chunks::default(), BTreeSet::new());
+            for round in rounds {
+                let image = frozen.then(|| (chunks.clone(), model.clone()));
+                let fresh: Vec<u64> = round.difference(&model).copied().collect();
+                chunks.insert_all(fresh.iter().map(|start| piece(*start)).collect());
+                model.extend(fresh);
+                prop_assert_eq!(starts(chunks.iter()), Vec::from_iter(model.iter().copied()));
+                prop_assert!(chunks.chunks().all(|chunk| chunk.len() <= MOST));
+                for start in &round {
+                    prop_assert!(chunks.get(Name(*start)).is_some());
+                }
+                if let Some((image, was)) = image {
+                    prop_assert_eq!(starts(image.iter()), Vec::from_iter(was));
+                }
+            }
+        }
+    }
+
     #[test]
     fn chunks_are_full_after_additions_in_order_and_go_when_they_are_emptied() {
         let mut chunks = Chunks::default();
         let count = MOST as u64 * 10;
-        for start in 0..count {
+        chunks.insert_all((0..count / 2).map(piece).collect());
+        for start in count / 2..count {
             chunks.insert(piece(start));
         }
         assert_eq!(chunks.chunks().count(), 10);

@@ -102,32 +102,47 @@ impl Table {
     }
 
     fn hint(&mut self, session: SessionId, ticket: Ticket, mut names: Vec<Name>, mode: Mode) {
+        names.retain(|name| name.0 < u64::MAX);
         names.sort_unstable();
         names.dedup();
         let mut number = None;
         let mut given: Vec<Held> = Vec::new();
-        for name in names {
-            if name.0 == u64::MAX || self.pieces.count(session).0 >= Self::MOST_SPANS {
-                continue;
+        if self.queue.len() == 0 && self.has_room(session, names.len()) {
+            // Nobody waits: what nobody holds goes together.
+            let (free, others) = self.pieces.divide(&names);
+            names = others;
+            if !free.is_empty() {
+                let grant = *number.insert(self.number(session, mode));
+                self.pieces.give_free(&free, Owner { session, mode, grant });
+                given.extend(free.into_iter().map(|span| Held { span, mode, grant }));
             }
+        }
+        for name in names {
             let span = Span::one(name);
-            if !self.pieces.free(span, mode, session)
+            if !self.has_room(session, 1)
+                || !self.pieces.free(span, mode, session)
                 || self.bar(u64::MAX, session, span, mode).is_some()
             {
                 continue;
             }
             let grant = *number.get_or_insert_with(|| self.number(session, mode));
-            for held in self.pieces.give(span, Owner { session, mode, grant }) {
-                match given.last_mut() {
-                    Some(last) if last.span.end() == held.span.start() => {
-                        last.span =
-                            Span::new(last.span.start(), held.span.end()).unwrap_or(last.span);
-                    }
-                    _ => given.push(held),
-                }
-            }
+            given.extend(self.pieces.give(span, Owner { session, mode, grant }));
         }
+        given.sort_unstable_by_key(|held| held.span.start());
+        given.dedup_by(|next, last| {
+            let joined = Span::new(last.span.start(), next.span.end());
+            let meet = last.span.end() == next.span.start();
+            if let Some(joined) = joined.filter(|_| meet) {
+                last.span = joined;
+            }
+            meet
+        });
         self.granted(session, ticket, given);
+    }
+
+    /// Whether `session` may hold so many spans more.
+    fn has_room(&self, session: SessionId, more: usize) -> bool {
+        self.pieces.count(session).0 + more as u64 <= Self::MOST_SPANS
     }
 
     fn grant(&mut self, session: SessionId, ask: &Acquire) {

@@ -235,6 +235,59 @@ impl Pieces {
         given
     }
 
+    /// Divides `names` (in order) into spans that nobody holds anything of, none over the border of a segment, and
+    /// the names that somebody holds. Looks once for each gap among the pieces, not for each name.
+    pub(crate) fn divide(&self, names: &[Name]) -> (Vec<Span>, Vec<Name>) {
+        let (mut free, mut others): (Vec<Span>, Vec<Name>) = (Vec::new(), Vec::new());
+        let mut gap = Name(0);
+        for &name in names {
+            if name >= gap {
+                let Some(end) = self.gap_end(name) else {
+                    others.push(name);
+                    continue;
+                };
+                gap = end;
+            }
+            let one = Span::one(name);
+            match free.last_mut() {
+                Some(last) if last.end() == name && !is_border(name) => {
+                    *last = span(last.start(), one.end());
+                }
+                _ => free.push(one),
+            }
+        }
+        (free, others)
+    }
+
+    /// Gives what [`Pieces::divide`] found free to `owner`; as giving each alone, but each chunk is written once.
+    pub(crate) fn give_free(&mut self, free: &[Span], owner: Owner) {
+        let hold = || match owner.mode {
+            Mode::Exclusive => Hold::Exclusive(owner.session, owner.grant),
+            Mode::Shared => Hold::shared([(owner.session, owner.grant)]),
+        };
+        let piece = |span: &Span| Piece { start: span.start(), end: span.end(), hold: hold() };
+        self.map.insert_all(free.iter().map(piece).collect());
+        for span in free {
+            self.shares.add(owner.session, span.start(), span.end());
+        }
+        if owner.mode == Mode::Shared {
+            // What the session was given before may have the same number.
+            free.iter().for_each(|span| self.join(*span));
+        }
+    }
+
+    /// Where the gap around `name` ends, if nobody holds the name.
+    fn gap_end(&self, name: Name) -> Option<Name> {
+        if self.map.before(name).is_some_and(|piece| piece.end > name) {
+            return None;
+        }
+        match self.map.from(name).next() {
+            Some(piece) if piece.start == name => None,
+            Some(piece) => Some(piece.start),
+            None => Some(Name(u64::MAX)),
+        }
+    }
+
     /// Takes from `session` what it holds as `held` says. Whether there was anything.
     pub(crate) fn take(&mut self, held: &Held, session: SessionId) -> bool {
         self.change(held, session, |hold| match hold {

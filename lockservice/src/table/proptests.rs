@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::Table;
+use super::{Table, pieces::Pieces};
 use crate::{
     Grant, Held, Mode, Name, SessionId, Span,
-    message::{Acquire, Ask, Client, Command, Event, Kind, Reply, Seq, Ticket},
+    message::{Acquire, Ask, Client, Command, Event, Kind, Owner, Reply, Seq, Ticket},
 };
 
 const NAMES: u64 = 12;
@@ -256,6 +256,60 @@ proptest! {
             let mut table = Table::new();
             table.handle(command);
             table.check().unwrap();
+        }
+    }
+}
+
+fn pieces_of(gives: &[(u64, u64, u64, bool, u64)]) -> Pieces {
+    let mut pieces = Pieces::default();
+    for &(session, start, length, shared, grant) in gives {
+        let mode = if shared { Mode::Shared } else { Mode::Exclusive };
+        let session = SessionId(session);
+        let within = Span::new(Name(start), Name(start + length)).unwrap();
+        if pieces.free(within, mode, session) {
+            pieces.give(within, Owner { session, mode, grant: Grant(grant) });
+        }
+    }
+    pieces
+}
+
+proptest! {
+    #[test]
+    fn many_names_given_at_once_are_held_as_if_given_one_by_one(
+        gives in prop::collection::vec((1..4_u64, 0..400_u64, 1..12_u64, any::<bool>(), 1..4_u64), 0..60),
+        names in prop::collection::btree_set(0..420_u64, 0..200),
+        shared in any::<bool>(),
+        border in 0..3_u64,
+    ) {
+        // Some of them lie on both sides of the end of a segment.
+        let base = (border << Name::INDEX_BITS).saturating_sub(200);
+        let gives: Vec<_> = gives.into_iter().map(|(s, at, l, m, g)| (s, base + at, l, m, g)).collect();
+        let names: Vec<Name> = names.into_iter().map(|name| Name(base + name)).collect();
+        let (session, mode) = (SessionId(1), if shared { Mode::Shared } else { Mode::Exclusive });
+        let grant = if shared { Grant(3) } else { Grant(9) };
+        let owner = Owner { session, mode, grant };
+        let (mut one_by_one, mut together) = (pieces_of(&gives), pieces_of(&gives));
+
+        let (free, held) = together.divide(&names);
+        let nobodys = |name: &Name| one_by_one.overlaps(Span::one(*name)).next().is_none();
+        let expected: Vec<Name> = names.iter().copied().filter(nobodys).collect();
+        let found = free.iter().flat_map(|span| span.start().0..span.end().0).map(Name);
+        prop_assert_eq!(found.collect::<Vec<Name>>(), expected);
+        together.give_free(&free, owner);
+        let take = |pieces: &mut Pieces, names: &[Name]| {
+            for name in names {
+                if pieces.free(Span::one(*name), mode, session) {
+                    pieces.give(Span::one(*name), owner);
+                }
+            }
+        };
+        take(&mut together, &held);
+        take(&mut one_by_one, &names);
+        let all = |pieces: &Pieces| pieces.iter().map(|(s, h)| (s, h.clone())).collect::<Vec<_>>();
+        prop_assert_eq!(all(&together), all(&one_by_one));
+        for session in (1..4).map(SessionId) {
+            prop_assert_eq!(together.held_by(session), one_by_one.held_by(session));
+            prop_assert_eq!(together.count(session), one_by_one.count(session));
         }
     }
 }
