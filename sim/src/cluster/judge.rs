@@ -138,6 +138,8 @@ pub(super) struct State {
     writer: Option<u64>,
     /// What it said since the writer last made it durable, the durable value included.
     before: Option<May>,
+    /// Who is dead does nothing more, and syncs nothing.
+    dead: BTreeSet<u64>,
 }
 
 impl State {
@@ -173,12 +175,18 @@ impl Model for Tree {
             Register::Name(..) => Value::Absent,
             Register::Sector(..) | Register::Size(_) => Value::Number(0),
         };
-        State { now: May::one(value), writer: None, before: None }
+        State { now: May::one(value), writer: None, before: None, dead: BTreeSet::new() }
     }
 
     fn step(&self, state: &State, deed: &Deed, _: Option<&()>) -> Option<State> {
+        if state.dead.contains(&deed.client) {
+            return None;
+        }
         let mut next = state.clone();
         let mine = state.writer == Some(deed.client);
+        if deed.act == Act::Die {
+            next.dead.insert(deed.client);
+        }
         match deed.act {
             Act::Sync if mine && self.syncs => next.before = None,
             Act::Die if mine => {

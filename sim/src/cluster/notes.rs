@@ -165,9 +165,10 @@ impl Notes {
         self.deaths.insert(client, last).is_none()
     }
 
-    /// A client was killed; what it had under way is never answered.
+    /// A client was killed; what it had under way is never answered. It may have been frozen before, and recovered: so
+    /// its death, too, may have been at any moment since its last answer.
     pub(super) fn died(&mut self, client: u64, now: u64) {
-        self.deaths.entry(client).or_insert(now);
+        self.gone(client);
         let mine = self.under_way.extract_if(.., |_, under_way| under_way.client == client);
         let mine: Vec<UnderWay> = mine.map(|(_, under_way)| under_way).collect();
         for under_way in mine {
@@ -235,4 +236,23 @@ impl Notes {
 /// Nobody saw when it happened, if it did.
 fn death<I>(input: I, (client, called): (u64, u64)) -> Operation<I, ()> {
     Operation { client, called, input, outcome: Outcome::Unknown { until: None } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Notes, Register};
+    use crate::cluster::judge::{Act, File, Value};
+
+    #[test]
+    fn who_is_frozen_and_then_killed_may_have_died_when_it_was_frozen() {
+        // As in seed 207 of the file system: others had recovered the session before it was killed.
+        let mut notes = Notes::new(None);
+        let sector = Register::Sector(File { ino: 7, generation: 1 }, 0);
+        let operation = notes.begin(1, 10);
+        notes.end(operation, vec![(sector, Act::Put(Value::Number(5)))], (10, 12));
+        notes.died(1, 100);
+        let history = notes.history();
+        let death = history.iter().find(|operation| operation.input.act == Act::Die).unwrap();
+        assert_eq!((death.client, death.called), (1, 10));
+    }
 }

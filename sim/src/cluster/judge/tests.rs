@@ -64,6 +64,13 @@ fn a_death_takes_nothing_that_was_synced() {
 }
 
 #[test]
+fn who_has_died_syncs_nothing() {
+    // The death may have come at any moment since the write; yet what was answered came before it.
+    let acts = [(1, put(5)), (1, Act::Die), (1, Act::Sync), (2, see(0))];
+    assert!(!verdict(SECTOR, &acts));
+}
+
+#[test]
 fn a_death_takes_nothing_that_another_mount_has_seen() {
     let acts = [(1, put(5)), (2, see(5)), (1, Act::Die), (2, see(0))];
     assert!(!verdict(SECTOR, &acts));
