@@ -74,8 +74,8 @@ struct Clerk {
     stale: BTreeSet<usize>,
     pins: VecDeque<(PinId, Span)>,
     flushing: VecDeque<(RevocationId, Span)>,
-    /// With whether it can be refused: not if it waits for one name.
-    asked: BTreeMap<Ticket, (bool, Span)>,
+    /// How, if it waits for one name: such a wait is not refused.
+    asked: BTreeMap<Ticket, (Option<Mode>, Span)>,
 }
 
 struct Run {
@@ -214,10 +214,20 @@ impl Run {
             match effect {
                 Effect::Answer(ticket, answer) => {
                     let wanted = clerk.asked.remove(&ticket);
-                    let (certain, need) = wanted.unwrap_or((false, span(99, 1)));
+                    let (certain, need) = wanted.unwrap_or((None, span(99, 1)));
                     match answer {
                         Answer::Granted(pin, _) => clerk.pins.push_back((pin, need)),
-                        Answer::Refused => assert!(!certain, "a wait for one name fails"),
+                        Answer::Refused => {
+                            assert!(
+                                certain.is_none() || !self.is_one(),
+                                "a wait for one name fails"
+                            );
+                            // It had the name already, which the shard that lost the group could not tell, and gave it
+                            // up before the answer came. As any waiter it looks again.
+                            if let Some(mode) = certain {
+                                self.want(who, need, mode, true);
+                            }
+                        }
                         Answer::Hinted => {}
                         Answer::Full => panic!("a few locks are not too many"),
                         Answer::Over(error) => panic!("{error}"),
@@ -285,28 +295,32 @@ impl Run {
         true
     }
 
+    fn want(&mut self, who: usize, need: Span, mode: Mode, wait: bool) {
+        let one = need.end().0 - need.start().0 == 1;
+        let (want, effects) = self.clerks[who].machine.want((need, need, mode), wait);
+        match want {
+            Want::Asked(ticket) => {
+                let certain = (wait && one).then_some(mode);
+                self.clerks[who].asked.insert(ticket, (certain, need));
+            }
+            Want::Have(pin, _) => self.clerks[who].pins.push_back((pin, need)),
+            Want::Revoking | Want::Asking => {}
+            Want::Straddles => panic!("{need:?} is in one segment"),
+            Want::Over(error) => panic!("{error}"),
+        }
+        self.effects(who, effects);
+    }
+
     fn step(&mut self, step: Step) {
         match step {
             Step::Want { who, start, len, exclusive, wait } => {
                 let need = self.span(start, len);
-                let len = need.end().0 - need.start().0;
-                let (want, effects) =
-                    self.clerks[who].machine.want((need, need, mode(exclusive)), wait);
-                match want {
-                    Want::Asked(ticket) => {
-                        self.clerks[who].asked.insert(ticket, (wait && len == 1, need));
-                    }
-                    Want::Have(pin, _) => self.clerks[who].pins.push_back((pin, need)),
-                    Want::Revoking | Want::Asking => {}
-                    Want::Straddles => panic!("{need:?} is in one segment"),
-                    Want::Over(error) => panic!("{error}"),
-                }
-                self.effects(who, effects);
+                self.want(who, need, mode(exclusive), wait);
             }
             Step::Hint { who, names, exclusive } => {
                 let names: Vec<Name> = names.into_iter().map(|name| self.name(name)).collect();
                 for ticket in self.clerks[who].machine.hint(&names, mode(exclusive)) {
-                    self.clerks[who].asked.insert(ticket, (false, span(99, 1)));
+                    self.clerks[who].asked.insert(ticket, (None, span(99, 1)));
                 }
             }
             Step::Send { who, shard, lost } => {
@@ -427,6 +441,25 @@ proptest! {
         }
         run.settle();
     }
+}
+
+#[test]
+fn a_name_that_was_had_unknowingly_and_given_up_is_asked_for_again() {
+    let mut run = Run::new(SHARDS);
+    for step in [
+        Step::Hint { who: 2, names: vec![3], exclusive: false },
+        Step::Move { name: 2, to: 0 },
+        Step::Send { who: 2, shard: 2, lost: false },
+        Step::Drive { which: 0 },
+        Step::Restart { shard: 2 },
+        Step::Deliver { who: 2, shard: 2 },
+        Step::Want { who: 0, start: 3, len: 1, exclusive: true, wait: true },
+        Step::Want { who: 2, start: 3, len: 1, exclusive: false, wait: true },
+    ] {
+        run.step(step);
+        run.check();
+    }
+    run.settle();
 }
 
 fn snapshot(seq: u64, held: Vec<Held>) -> Event {

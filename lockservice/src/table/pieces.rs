@@ -86,6 +86,15 @@ impl Shares {
         share.names += end.0 - start.0;
     }
 
+    fn add_all(&mut self, session: SessionId, spans: &[Span]) {
+        if spans.is_empty() {
+            return;
+        }
+        let share = self.0.entry(session).or_default();
+        share.starts.extend(spans.iter().map(|span| span.start()));
+        share.names += spans.iter().map(|span| span.end().0 - span.start().0).sum::<u64>();
+    }
+
     fn sub(&mut self, session: SessionId, start: Name, end: Name) {
         let Some(share) = self.0.get_mut(&session) else { return };
         share.starts.remove(&start);
@@ -267,9 +276,7 @@ impl Pieces {
         };
         let piece = |span: &Span| Piece { start: span.start(), end: span.end(), hold: hold() };
         self.map.insert_all(free.iter().map(piece).collect());
-        for span in free {
-            self.shares.add(owner.session, span.start(), span.end());
-        }
+        self.shares.add_all(owner.session, free);
         if owner.mode == Mode::Shared {
             // What the session was given before may have the same number.
             free.iter().for_each(|span| self.join(*span));
