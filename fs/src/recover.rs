@@ -1,8 +1,8 @@
 //! Recovery: ends another session's business and replays its log.
 //!
 //! The order is: fence the dead session at the block servers; find its log by the log locks that
-//! it held; judge each change by its own lock, grant and version; write what is newer in place;
-//! mark its space segments, whose free runs may hold bytes now; flush; and only then say in the
+//! it held; judge each change by its own lock, grant and version; write the blocks in place, with what
+//! is newer; mark its space segments, whose free runs may hold bytes now; flush; and only then say in the
 //! log's header that nothing is left. So it can be cut off anywhere and done again. Orphans stay
 //! on the orphan bitmaps, for the next owner of the inode segment. Who may recover whom, and when
 //! the locks pass on, is the lock service's business.
@@ -198,7 +198,7 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Replays `records`; says how many blocks it wrote.
+/// Replays `records`; says how many blocks it changed.
 async fn replay(
     disk: &Arc<dyn VirtualDisk>,
     records: Vec<Record>,
@@ -254,10 +254,9 @@ async fn replay_group(disk: &Arc<dyn VirtualDisk>, group: Group) -> Result<usize
     for (at, changes) in &group {
         let from = (at.0 - start.0) as usize;
         let to = from + bytes_at(*at);
-        if !apply_newer(&mut image[from..to], changes)? {
-            continue;
-        }
-        changed += 1;
+        // Also what is there already is written, by us: the dead session, or a recoverer that died, may have sent it and
+        // not lived to flush it, and our flush is only of what we wrote. (With no log left, nobody could do it again.)
+        changed += usize::from(apply_newer(&mut image[from..to], changes)?);
         match stretches.last_mut() {
             Some(stretch) if stretch.1 == from => stretch.1 = to,
             _ => stretches.push((from, to)),

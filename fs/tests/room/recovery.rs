@@ -113,6 +113,23 @@ async fn what_is_newer_on_the_disk_stays() {
 }
 
 #[tokio::test]
+async fn what_the_dead_wrote_in_place_and_did_not_flush_is_flushed_before_its_log_goes() {
+    let disk = dead_log(vec![vec![change(2, 5, 0o1), change(3, 6, 0o2)]]).await;
+    // As if a recoverer had died in the middle, or the dead session had just begun to bring its log home.
+    let write = |session, index, bytes: Vec<u8>| {
+        let disk = disk.open(Fence(session));
+        async move {
+            disk.write(ino(index).address(), vec![bytes.into()], Durability::Later).await.unwrap();
+        }
+    };
+    write(DEAD.0, 2, image(5, 0o1)).await;
+    write(98, 3, image(6, 0o2)).await;
+    assert!(recover(&disk, all_held()).await);
+    disk.crash_to_flushed();
+    assert_eq!([mode(&disk, 2).await, mode(&disk, 3).await], [0o1, 0o2]);
+}
+
+#[tokio::test]
 async fn the_dead_session_is_fenced_even_if_it_had_no_log() {
     let disk = MemoryDisk::new();
     assert!(recover(&disk, Vec::new()).await);
