@@ -90,15 +90,7 @@ impl Holdings {
 
     /// Puts `new` over whatever was known of its names.
     pub(crate) fn set(&mut self, new: Held, used: Time) {
-        // Mostly nothing was known: one look tells.
-        if self
-            .map
-            .range(..new.span.end())
-            .next_back()
-            .is_some_and(|(_, p)| p.end > new.span.start())
-        {
-            self.remove(new.span);
-        }
+        self.remove(new.span);
         let part = Part { end: new.span.end(), mode: new.mode, grant: new.grant, used };
         self.map.insert(new.span.start(), part);
     }

@@ -163,7 +163,7 @@ impl Table {
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(odd)?;
             let hold = match owners.as_slice() {
-                [one] if one.mode == Mode::Exclusive => Hold::Exclusive(one.session, one.grant),
+                [one] => Hold::only(*one),
                 many if many.iter().all(|owner| owner.mode == Mode::Shared) => {
                     Hold::shared(many.iter().map(|owner| (owner.session, owner.grant)))
                 }

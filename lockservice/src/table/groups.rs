@@ -20,7 +20,7 @@ use crate::{
         Assignment, Client, Estate, Event, GroupCommand, GroupReply, Kind, LoadRow, News, Part,
         Seq, Ticket, View,
     },
-    name::{Grant, Mode, Name, SessionId, Span},
+    name::{Grant, Name, SessionId, Span},
 };
 
 /// The name behind all names.
@@ -206,7 +206,7 @@ impl Table {
             owners.retain(|owner| self.is_known(owner.session));
             let hold = match owners.as_slice() {
                 [] => continue,
-                [one] if one.mode == Mode::Exclusive => Hold::Exclusive(one.session, one.grant),
+                [one] => Hold::only(*one),
                 many => Hold::shared(many.iter().map(|owner| (owner.session, owner.grant))),
             };
             self.pieces.insert_raw(span, hold);

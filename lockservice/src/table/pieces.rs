@@ -46,6 +46,14 @@ impl Hold {
         }
     }
 
+    /// What `owner` holds, and nobody else.
+    pub(crate) fn only(owner: Owner) -> Self {
+        match owner.mode {
+            Mode::Exclusive => Self::Exclusive(owner.session, owner.grant),
+            Mode::Shared => Self::shared([(owner.session, owner.grant)]),
+        }
+    }
+
     /// A shared hold.
     pub(crate) fn shared(owners: impl IntoIterator<Item = (SessionId, Grant)>) -> Self {
         Self::Shared(Box::new(owners.into_iter().collect()))
@@ -84,15 +92,6 @@ impl Shares {
         let share = self.0.entry(session).or_default();
         share.starts.insert(start);
         share.names += end.0 - start.0;
-    }
-
-    fn add_all(&mut self, session: SessionId, spans: &[Span]) {
-        if spans.is_empty() {
-            return;
-        }
-        let share = self.0.entry(session).or_default();
-        share.starts.extend(spans.iter().map(|span| span.start()));
-        share.names += spans.iter().map(|span| span.end().0 - span.start().0).sum::<u64>();
     }
 
     fn sub(&mut self, session: SessionId, start: Name, end: Name) {
@@ -194,10 +193,6 @@ impl Pieces {
             }
             _ => given.push(Held { span: part, mode: owner.mode, grant: owner.grant }),
         };
-        let fresh = || match owner.mode {
-            Mode::Exclusive => Hold::Exclusive(owner.session, owner.grant),
-            Mode::Shared => Hold::shared([(owner.session, owner.grant)]),
-        };
         let shares = &mut self.shares;
         let mut gaps = Vec::new();
         let mut at = within.start();
@@ -227,7 +222,7 @@ impl Pieces {
                         owners.keys().all(|holder| *holder == owner.session),
                         "a conflicting grant"
                     );
-                    *hold = fresh();
+                    *hold = Hold::only(owner);
                     note(span(start, end));
                 }
             }
@@ -238,7 +233,7 @@ impl Pieces {
         }
         for (start, end) in gaps {
             shares.add(owner.session, start, end);
-            self.map.insert(Piece { start, end, hold: fresh() });
+            self.map.insert(Piece { start, end, hold: Hold::only(owner) });
         }
         self.join(within);
         given
@@ -270,13 +265,12 @@ impl Pieces {
 
     /// Gives what [`Pieces::divide`] found free to `owner`; as giving each alone, but each chunk is written once.
     pub(crate) fn give_free(&mut self, free: &[Span], owner: Owner) {
-        let hold = || match owner.mode {
-            Mode::Exclusive => Hold::Exclusive(owner.session, owner.grant),
-            Mode::Shared => Hold::shared([(owner.session, owner.grant)]),
-        };
-        let piece = |span: &Span| Piece { start: span.start(), end: span.end(), hold: hold() };
+        let piece =
+            |span: &Span| Piece { start: span.start(), end: span.end(), hold: Hold::only(owner) };
         self.map.insert_all(free.iter().map(piece).collect());
-        self.shares.add_all(owner.session, free);
+        for span in free {
+            self.shares.add(owner.session, span.start(), span.end());
+        }
         if owner.mode == Mode::Shared {
             // What the session was given before may have the same number.
             free.iter().for_each(|span| self.join(*span));
