@@ -195,7 +195,7 @@ impl Cluster {
     async fn batch(&self) -> Result<Duration> {
         let clerk = self.clerk("batch").await?;
         let mut times = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..200 {
             let names: Vec<Name> = (0..1000).map(|_| self.fresh().start()).collect();
             let began = Instant::now();
             clerk.hint(&names, Mode::Exclusive).await?;

@@ -152,6 +152,21 @@ pub(crate) fn acquire_of(acquire: proto::Acquire) -> Read<Acquire> {
     })
 }
 
+/// Each name less the one before it. Any names can be told so; small numbers, which take little room, come of names
+/// that are in order and near each other.
+fn steps_to(names: &[Name]) -> Vec<u64> {
+    let before = std::iter::once(0).chain(names.iter().map(|name| name.0));
+    names.iter().zip(before).map(|(name, before)| name.0.wrapping_sub(before)).collect()
+}
+
+fn steps_of(steps: &[u64]) -> Vec<Name> {
+    let add = |name: &mut u64, step: &u64| {
+        *name = name.wrapping_add(*step);
+        Some(Name(*name))
+    };
+    steps.iter().scan(0, add).collect()
+}
+
 impl From<&Ask> for proto::Ask {
     fn from(ask: &Ask) -> Self {
         use proto::ask::Ask as P;
@@ -166,7 +181,7 @@ impl From<&Ask> for proto::Ask {
                 }),
                 Ask::Hint { ticket, names, mode } => P::Hint(proto::Hint {
                     ticket: ticket.0,
-                    names: names.iter().map(|name| name.0).collect(),
+                    steps: steps_to(names),
                     mode: mode_to(Some(*mode)),
                 }),
                 Ask::Cancel(ticket) => P::Cancel(ticket.0),
@@ -189,7 +204,7 @@ fn ask_of(ask: proto::Ask) -> Read<Ask> {
         P::Acquire(acquire) => Ask::Acquire(acquire_of(acquire)?),
         P::Hint(hint) => Ask::Hint {
             ticket: Ticket(hint.ticket),
-            names: hint.names.into_iter().map(Name).collect(),
+            names: steps_of(&hint.steps),
             mode: some_mode_of(hint.mode)?,
         },
         P::Cancel(ticket) => Ask::Cancel(Ticket(ticket)),
@@ -467,4 +482,25 @@ pub(crate) fn lock_rows_of(rows: proto::LockRows) -> Read<LockRows> {
         claims: rows.claims.into_iter().map(claim_row_of).collect::<Read<_>>()?,
         cut: rows.cut,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{steps_of, steps_to};
+    use crate::name::Name;
+
+    proptest! {
+        #[test]
+        fn steps_tell_any_names_in_any_order(names in prop::collection::vec(any::<u64>().prop_map(Name), 0..50)) {
+            prop_assert_eq!(steps_of(&steps_to(&names)), names);
+        }
+    }
+
+    #[test]
+    fn neighbours_cost_a_byte_each() {
+        let names: Vec<Name> = (0..1000).map(|index| Name::new(9, 4, index)).collect();
+        assert!(steps_to(&names)[1..].iter().all(|step| *step == 1));
+    }
 }

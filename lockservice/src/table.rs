@@ -17,6 +17,7 @@ mod locks;
 mod pieces;
 mod queue;
 mod sessions;
+mod shares;
 mod slots;
 
 #[cfg(test)]

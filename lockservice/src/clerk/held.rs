@@ -45,6 +45,23 @@ impl Holdings {
         Some(held(*start, part))
     }
 
+    /// Those of `names` (in order) that nothing is held of. Looks once for each gap and each span, not for each name.
+    pub(crate) fn missing(&self, mut names: Vec<Name>) -> Vec<Name> {
+        // Up to here it is known whether there is a gap.
+        let (mut known, mut gap) = (Name(0), true);
+        names.retain(|&name| {
+            if name >= known {
+                let held = self.get(name);
+                gap = held.is_none();
+                let next =
+                    || self.map.range(name..).next().map_or(Name(u64::MAX), |(next, _)| *next);
+                known = held.map_or_else(next, |held| held.span.end());
+            }
+            gap
+        });
+        names
+    }
+
     /// How many spans there are.
     pub(crate) fn len(&self) -> usize {
         self.map.len()
@@ -108,6 +125,11 @@ impl Holdings {
 
     /// Forgets `within`; what lies outside keeps its number.
     pub(crate) fn remove(&mut self, within: Span) {
+        // Of a new grant mostly nothing was known: one look tells.
+        let last = self.map.range(..within.end()).next_back();
+        if last.is_none_or(|(_, part)| part.end <= within.start()) {
+            return;
+        }
         let parts: Vec<Span> = self.parts(within).map(|part| part.span).collect();
         for part in parts {
             let Some(whole) = self.get(part.start()) else { continue };
@@ -118,6 +140,41 @@ impl Holdings {
             if part.end() < whole.span.end() {
                 self.map.insert(part.end(), old);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use world::Time;
+
+    use super::Holdings;
+    use crate::{
+        locks::Held,
+        name::{Grant, Mode, Name, Span},
+    };
+
+    proptest! {
+        #[test]
+        fn what_is_missing_is_what_no_single_look_finds(
+            spans in prop::collection::vec((0..60_u64, 1..9_u64), 0..20),
+            gone in prop::collection::vec((0..60_u64, 1..9_u64), 0..5),
+            names in prop::collection::btree_set((0..70_u64).prop_map(Name), 0..40),
+        ) {
+            let span = |(start, length)| Span::new(Name(start), Name(start + length)).unwrap();
+            let mut held = Holdings::default();
+            let mut model = std::collections::BTreeSet::new();
+            for within in spans.into_iter().map(span) {
+                held.set(Held { span: within, mode: Mode::Shared, grant: Grant(1) }, Time::ZERO);
+                model.extend(within.start().0..within.end().0);
+            }
+            for within in gone.into_iter().map(span) {
+                held.remove(within);
+                model.retain(|name| !(within.start().0..within.end().0).contains(name));
+            }
+            let expected: Vec<Name> = names.iter().copied().filter(|name| !model.contains(&name.0)).collect();
+            prop_assert_eq!(held.missing(names.into_iter().collect()), expected);
         }
     }
 }

@@ -237,15 +237,15 @@ impl Machine {
 
     /// Asks for what is free of `names`, each shard for its own.
     pub fn hint(&mut self, names: &[Name], mode: Mode) -> Vec<Ticket> {
-        let mut wanted: Vec<Name> = names
-            .iter()
-            .copied()
-            .filter(|name| name.0 < u64::MAX && self.held.get(*name).is_none())
-            .filter(|name| !self.revoking(Span::one(*name)))
-            .filter(|name| !self.questions.values().any(|q| q.overlaps(Span::one(*name))))
-            .collect();
+        let mut wanted: Vec<Name> =
+            names.iter().copied().filter(|name| name.0 < u64::MAX).collect();
         wanted.sort_unstable();
         wanted.dedup();
+        let mut wanted = self.held.missing(wanted);
+        wanted.retain(|name| {
+            let one = Span::one(*name);
+            !self.revoking(one) && !self.questions.values().any(|question| question.overlaps(one))
+        });
         if wanted.is_empty() || self.closing || self.over.is_some() {
             return Vec::new();
         }

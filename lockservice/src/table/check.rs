@@ -32,6 +32,9 @@ impl Table {
                 }
             }
         }
+        if !self.pieces.counted() {
+            return Err(Broken("a session is said to hold what no piece says".to_owned()));
+        }
         for (place, waiter) in self.queue.iter() {
             if self.live(waiter.session).is_none() {
                 return Err(Broken(format!("{waiter:?} waits for a dead session")));

@@ -64,11 +64,6 @@ impl Chunks {
         chunks.filter_map(|(_, chunk)| chunk[..place(chunk, end)].last()).next()
     }
 
-    /// The one that starts here.
-    pub(crate) fn get(&self, start: Name) -> Option<&Piece> {
-        self.from(start).next().filter(|piece| piece.start == start)
-    }
-
     /// The one that starts here, to change all but its start.
     pub(crate) fn get_mut(&mut self, start: Name) -> Option<&mut Piece> {
         let chunk = self.map.get_mut(&self.key(start))?;
@@ -172,6 +167,10 @@ mod tests {
         Piece { start: Name(start), end: Name(start + 1), hold }
     }
 
+    fn has(chunks: &Chunks, start: u64) -> bool {
+        chunks.from(Name(start)).next().is_some_and(|piece| piece.start.0 == start)
+    }
+
     fn starts<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<u64> {
         pieces.map(|piece| piece.start.0).collect()
     }
@@ -199,7 +198,7 @@ mod tests {
                 }
                 let before = model.range(..*start).next_back().map(|(start, _)| *start);
                 prop_assert_eq!(chunks.before(Name(*start)).map(|piece| piece.start.0), before);
-                prop_assert_eq!(chunks.get(Name(*start)).is_some(), model.contains_key(start));
+                prop_assert_eq!(has(&chunks, *start), model.contains_key(start));
             }
             let (from, behind) = (Name(1_500), model.range(1_500..).map(|(_, piece)| piece));
             prop_assert_eq!(starts(chunks.from(from)), starts(behind));
@@ -225,7 +224,7 @@ mod tests {
                 prop_assert_eq!(starts(chunks.iter()), Vec::from_iter(model.iter().copied()));
                 prop_assert!(chunks.chunks().all(|chunk| chunk.len() <= MOST));
                 for start in &round {
-                    prop_assert!(chunks.get(Name(*start)).is_some());
+                    prop_assert!(has(&chunks, *start));
                 }
                 if let Some((image, was)) = image {
                     prop_assert_eq!(starts(image.iter()), Vec::from_iter(was));

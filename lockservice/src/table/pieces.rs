@@ -2,9 +2,12 @@
 //! some shared ones, so that two conflicting owners cannot even be written down; and for each
 //! session, where its pieces are. It knows neither waiters nor whether a session lives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::chunks::{Chunks, Piece};
+use super::{
+    chunks::{Chunks, Piece},
+    shares::Shares,
+};
 use crate::{
     bug::{Bug, seeded},
     group::is_border,
@@ -59,7 +62,7 @@ impl Hold {
         Self::Shared(Box::new(owners.into_iter().collect()))
     }
 
-    fn sessions(&self, mut each: impl FnMut(SessionId)) {
+    pub(super) fn sessions(&self, mut each: impl FnMut(SessionId)) {
         match self {
             Self::Exclusive(session, _) => each(*session),
             Self::Shared(owners) => owners.keys().copied().for_each(each),
@@ -73,52 +76,6 @@ impl Hold {
             }
             Self::Shared(owners) => owners.get(&session).map(|grant| (Mode::Shared, *grant)),
         }
-    }
-}
-
-/// What one session holds.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-struct Share {
-    starts: BTreeSet<Name>,
-    names: u64,
-}
-
-/// Where the pieces of each session begin.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-struct Shares(BTreeMap<SessionId, Share>);
-
-impl Shares {
-    fn add(&mut self, session: SessionId, start: Name, end: Name) {
-        let share = self.0.entry(session).or_default();
-        share.starts.insert(start);
-        share.names += end.0 - start.0;
-    }
-
-    fn sub(&mut self, session: SessionId, start: Name, end: Name) {
-        let Some(share) = self.0.get_mut(&session) else { return };
-        share.starts.remove(&start);
-        share.names -= end.0 - start.0;
-        if share.starts.is_empty() {
-            self.0.remove(&session);
-        }
-    }
-
-    /// A border appeared at `at`.
-    fn cut(&mut self, hold: &Hold, at: Name) {
-        hold.sessions(|session| {
-            if let Some(share) = self.0.get_mut(&session) {
-                share.starts.insert(at);
-            }
-        });
-    }
-
-    /// A border went.
-    fn join(&mut self, hold: &Hold, at: Name) {
-        hold.sessions(|session| {
-            if let Some(share) = self.0.get_mut(&session) {
-                share.starts.remove(&at);
-            }
-        });
     }
 }
 
@@ -268,9 +225,8 @@ impl Pieces {
         let piece =
             |span: &Span| Piece { start: span.start(), end: span.end(), hold: Hold::only(owner) };
         self.map.insert_all(free.iter().map(piece).collect());
-        for span in free {
-            self.shares.add(owner.session, span.start(), span.end());
-        }
+        let ends = free.iter().map(|span| (span.start(), span.end()));
+        self.shares.add_all(owner.session, ends);
         if owner.mode == Mode::Shared {
             // What the session was given before may have the same number.
             free.iter().for_each(|span| self.join(*span));
@@ -318,19 +274,29 @@ impl Pieces {
 
     /// All that `session` holds.
     pub(crate) fn held_by(&self, session: SessionId) -> Vec<Held> {
-        let Some(share) = self.shares.0.get(&session) else { return Vec::new() };
-        let piece = |start: &Name| {
-            let piece = self.map.get(*start)?;
+        let piece = |piece: &Piece| {
             let (mode, grant) = piece.hold.of(session)?;
-            Some(Held { span: span(*start, piece.end), mode, grant })
+            Some(Held { span: span(piece.start, piece.end), mode, grant })
         };
-        share.starts.iter().filter_map(piece).collect()
+        let places = self.shares.places(session);
+        let near = places.flat_map(|(first, last)| {
+            self.map.from(first).take_while(move |piece| piece.start <= last)
+        });
+        near.filter_map(piece).collect()
+    }
+
+    /// Whether what is known of each session is what the pieces say.
+    pub(crate) fn counted(&self) -> bool {
+        let mut again = Shares::default();
+        for piece in self.map.iter() {
+            piece.hold.sessions(|session| again.add(session, piece.start, piece.end));
+        }
+        again == self.shares
     }
 
     /// How many spans and how many names `session` holds.
     pub(crate) fn count(&self, session: SessionId) -> (u64, u64) {
-        let count = |share: &Share| (share.starts.len() as u64, share.names);
-        self.shares.0.get(&session).map(count).unwrap_or_default()
+        self.shares.count(session)
     }
 
     pub(crate) fn insert_raw(&mut self, at: Span, hold: Hold) -> bool {
