@@ -2,7 +2,7 @@
 //! is needed. Who asks for what, and what is written into it, is not known here.
 
 use blockstore::{Offset, PAGE};
-use lockservice::{Mode, Span};
+use lockservice::{Mode, Name, Pin, Span};
 
 use crate::{
     error::Error,
@@ -10,7 +10,8 @@ use crate::{
     layout::{
         bitmap::Bitmap,
         geometry::{
-            BITS, InodeNo, LAST_CLASS, Run, SEGMENTS, SegmentNo, Use, class_bytes, class_slots,
+            BITS, InodeNo, LAST_CLASS, LOCK_TAKING_INODES, LOCK_TAKING_SPACE, Run, SEGMENTS,
+            SegmentNo, Use, class_bytes, class_slots,
         },
         version::Version,
     },
@@ -120,6 +121,7 @@ impl Fs {
             // Another operation was faster.
             return Ok(());
         }
+        let _taking = self.may_take(LOCK_TAKING_INODES).await?;
         for number in 0..SEGMENTS {
             let Some(segment) = SegmentNo::new(number) else { break };
             if Some(segment) == current {
@@ -143,13 +145,20 @@ impl Fs {
         Err(Error::NoSpace)
     }
 
+    /// Until this is dropped nobody counts on the segments in use staying the same ones. Whoever brings the volume to
+    /// rest keeps segments that nobody uses, too; to pass them by would leave a gap that no check looks behind.
+    async fn may_take(&self, of: Name) -> Result<Pin, Error> {
+        let span = Span::one(of);
+        Ok(self.locks.acquire(span, span, Mode::Shared).await?)
+    }
+
     async fn has_free_inodes(&self, segment: SegmentNo) -> Result<bool, Error> {
         let map = self.bitmap(segment.inode_map(), segment.inode_map_lock()).await?;
         Ok(map.count() < BITS - 1 && map.find_free(1, BITS, 1).is_some())
     }
 
     /// A bitmap as this mount sees it.
-    async fn bitmap(&self, at: Offset, lock: lockservice::Name) -> Result<Bitmap, Error> {
+    async fn bitmap(&self, at: Offset, lock: Name) -> Result<Bitmap, Error> {
         for _ in 0..16 {
             {
                 let mut state = self.state.lock();
@@ -199,6 +208,7 @@ impl Fs {
     /// Takes a space segment that nobody uses: the lowest after the current one.
     pub(crate) async fn take_space_segment(&self) -> Result<(), Error> {
         let _one = self.taking.lock().await;
+        let _taking = self.may_take(LOCK_TAKING_SPACE).await?;
         let current = self.state.lock().segments.space;
         // The current one is full, or was lost to somebody who freed a run of it.
         let from = current.map_or(0, |segment| segment.get() + 1);

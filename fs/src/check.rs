@@ -1,12 +1,14 @@
 //! fsck that only reads: walks every inode, directory and bitmap of a volume and says what does
 //! not fit together.
 //!
-//! It reads the disk without locks, so the volume should be at rest: what a mount has not written
-//! yet looks like damage, and an unreplayed log is said first. Segments are taken lowest free
+//! The volume should be at rest: what a mount has not written yet looks like damage, and an unreplayed
+//! log is said first. With locks it brings the volume to rest, segment by segment and in the order of their
+//! names, as every operation asks for them. Segments are taken lowest free
 //! first, so it stops looking for used ones after as many blank ones as there can be mounts. It
 //! does not repair, and knows neither sessions nor servers.
 
 mod inodes;
+mod rest;
 mod space;
 mod tree;
 
@@ -14,11 +16,13 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use blockstore::{Offset, VirtualDisk};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use lockservice::Locks;
 
+use self::rest::Rest;
 use crate::{
     error::Error,
     layout::{
-        geometry::{InodeNo, LOG_SLOTS, Run, log_start},
+        geometry::{InodeNo, LOCK_TAKING_INODES, LOCK_TAKING_SPACE, LOG_SLOTS, Run, log_start},
         hash::HashKey,
         inode::FileType,
         logheader::LogHeader,
@@ -204,8 +208,9 @@ struct Node {
 }
 
 /// What the passes hand on.
-struct Check {
+struct Check<'a> {
     disk: Arc<dyn VirtualDisk>,
+    rest: Rest<'a>,
     key: HashKey,
     report: Report,
     nodes: BTreeMap<InodeNo, Node>,
@@ -214,28 +219,38 @@ struct Check {
     directories: BTreeMap<InodeNo, Vec<Option<Run>>>,
 }
 
-/// Checks the volume on `disk`, reading only.
+/// Checks the volume on `disk`, reading only. It is at rest, or is brought to rest with `locks`: whoever has
+/// something unwritten writes it back, and nobody changes anything until the check is over.
 ///
 /// # Errors
-/// If the volume is not formatted, or the disk fails. Damage is not an error.
-pub async fn check(disk: Arc<dyn VirtualDisk>) -> Result<Report, Error> {
+/// If the volume is not formatted, a mount keeps its locks, or the disk fails. Damage is not an error.
+pub async fn check(disk: Arc<dyn VirtualDisk>, locks: Option<&dyn Locks>) -> Result<Report, Error> {
     let key = superblock(&disk).await?.hash_key;
     let mut check = Check {
         disk,
+        rest: Rest::new(locks),
         key,
         report: Report::default(),
         nodes: BTreeMap::new(),
         runs: BTreeMap::new(),
         directories: BTreeMap::new(),
     };
-    check.logs().await?;
-    check.inodes().await?;
-    check.tree().await?;
-    check.space().await?;
-    Ok(check.report)
+    let walked = check.walk().await;
+    check.rest.end().await?;
+    walked.map(|()| check.report)
 }
 
-impl Check {
+impl Check<'_> {
+    async fn walk(&mut self) -> Result<(), Error> {
+        self.rest.keep(LOCK_TAKING_INODES).await?;
+        self.inodes().await?;
+        self.tree().await?;
+        self.rest.keep(LOCK_TAKING_SPACE).await?;
+        self.space().await?;
+        // Last, when everything was written back.
+        self.logs().await
+    }
+
     async fn logs(&mut self) -> Result<(), Error> {
         let disk = &self.disk;
         let findings: Vec<Option<Finding>> = stream::iter(0..LOG_SLOTS)
@@ -243,9 +258,11 @@ impl Check {
             .buffered(PARALLEL)
             .try_collect()
             .await?;
-        for finding in findings.into_iter().flatten() {
-            self.report.add(finding);
-        }
+        // Said first: they may explain all the rest.
+        let rest = std::mem::take(&mut self.report.findings);
+        findings.into_iter().flatten().for_each(|finding| self.report.add(finding));
+        let room = FINDINGS - self.report.findings.len();
+        self.report.findings.extend(rest.into_iter().take(room));
         Ok(())
     }
 }

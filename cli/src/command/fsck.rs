@@ -1,15 +1,12 @@
-//! `plumeria fsck`: a check of the volume that only reads. It first holds every lock of the file
-//! system shared: mounts write back what they have, dead ones are recovered, and nobody changes
-//! anything while the check looks.
+//! `plumeria fsck`: a check of the volume that only reads. It holds the locks of what it looks at
+//! shared: mounts write back what they have, dead ones are recovered, and nobody changes anything
+//! until the check is over.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use fs::{
-    check::{Counts, Report},
-    layout::geometry::{LOCK_INODES, LOCK_LOGS},
-};
-use lockservice::{Holder, Locks as _, Mode, Name, Span};
+use fs::check::{Counts, Report};
+use lockservice::{Holder, Locks as _, Mode, Span};
 use world::World;
 
 use crate::{
@@ -42,19 +39,18 @@ pub(crate) async fn run(
     let clerk = FileSystem::clerk(world, &access, &tie).await?;
     let disk = role::disk(world, &access, (clerk.session().0, None)).await?;
     clerk.attach(Arc::new(Reader), Some(fs::Recovery::new(world.clone(), disk.clone())));
-    let all = everything()?;
-    // The pin keeps the locks from being given up before the check is done.
-    let pin = clerk.acquire(all, all, Mode::Shared).await.or_fail(Kind::Unreachable, || {
-        "cannot bring the mounts to rest: `plumeria status` shows which one does not answer"
-            .to_owned()
-    })?;
-    let checked = fs::check::check(disk).await;
-    drop(pin);
+    let checked = fs::check::check(disk, Some(&*clerk)).await;
     let closed = world.until(world.clock.now() + timeout, clerk.close()).await;
     closed
         .or_fail(Kind::Unreachable, || "cannot end the session".into())?
         .or_fail(Kind::Unreachable, || "cannot end the session".into())?;
-    let report = checked.or_fail(Kind::Failed, || "cannot check the volume".into())?;
+    let report = match checked {
+        Err(fs::Error::Lock(error)) => Err(error).or_fail(Kind::Unreachable, || {
+            "cannot bring the mounts to rest: `plumeria status` shows which one does not answer"
+                .into()
+        })?,
+        checked => checked.or_fail(Kind::Failed, || "cannot check the volume".into())?,
+    };
     tell(&report, output);
     if report.is_clean() {
         return Ok(());
@@ -63,12 +59,6 @@ pub(crate) async fn run(
         Kind::Damage,
         format!("{} damaged places; nothing was changed", report.damage),
     ))
-}
-
-/// All names of inodes and of space; logs stay with their owners.
-fn everything() -> Outcome<Span> {
-    let span = Span::new(Name::new(LOCK_INODES, 0, 0), Name::new(LOCK_LOGS, 0, 0));
-    span.ok_or_else(|| Failure::new(Kind::Failed, "the kinds of names are out of order"))
 }
 
 fn tell(report: &Report, output: Output) {

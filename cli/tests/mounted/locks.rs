@@ -83,3 +83,26 @@ fn a_dead_mount_is_seen_to_expire_and_is_gone_once_it_is_recovered() {
         String::from_utf8(cluster.run(&["sessions", &cluster.text("data")]).stdout).unwrap();
     assert!(table.contains("lease left") && table.contains("dev mount"), "{table}");
 }
+
+#[test]
+fn a_cluster_with_several_lock_shards_is_checked_while_two_mounts_use_it() {
+    let cluster = Cluster::new();
+    cluster.start(&["--lock-shards", "3"]);
+    cluster.mount_again();
+    for (mount, count) in [("mnt", 40), ("mnt2", 60)] {
+        fs::create_dir(cluster.path(mount).join(format!("of-{mount}"))).unwrap();
+        for number in 0..count {
+            let file = cluster.path(mount).join(format!("of-{mount}/{number}"));
+            fs::write(file, format!("{number} of {mount}, never synced")).unwrap();
+        }
+    }
+    let data = cluster.text("data");
+    let report = cluster.json(&["fsck", &data]).remove(0);
+    assert_eq!((&report["clean"], &report["files"]), (&true.into(), &100.into()), "{report}");
+    // Both go on, each in the other's directory.
+    fs::write(cluster.path("mnt/of-mnt2/more"), "more").unwrap();
+    fs::rename(cluster.path("mnt2/of-mnt/7"), cluster.path("mnt2/of-mnt2/seven")).unwrap();
+    let report = cluster.json(&["fsck", &data]).remove(0);
+    assert_eq!((&report["clean"], &report["files"]), (&true.into(), &101.into()), "{report}");
+    assert_eq!(fs::read_to_string(cluster.path("mnt/of-mnt2/more")).unwrap(), "more");
+}

@@ -20,13 +20,14 @@ const BEYOND: u32 = 256;
 /// Inodes read at a time.
 const INODES: u32 = 2048;
 
-impl Check {
+impl Check<'_> {
     /// Looks at every inode segment until there were so many blank ones that no used one can
     /// follow.
     pub(super) async fn inodes(&mut self) -> Result<(), Error> {
         let mut blank = 0;
         let mut at = 0;
         while at < SEGMENTS && blank <= LOG_SLOTS {
+            self.rest.inodes(at..at + BATCH).await?;
             let start = segment(at).inode_map();
             let pages = self.disk.read(start, u64::from(BATCH) * 2 * PAGE).await?;
             for (i, maps) in pages.chunks_exact(2 * PAGE as usize).enumerate() {

@@ -17,13 +17,16 @@ const BLANK: u32 = 64;
 /// Pages between the bitmaps of one segment and those of the next.
 const PAGES: u64 = 64;
 
-impl Check {
+impl Check<'_> {
     /// Compares the run bitmaps with the runs that were found.
     pub(super) async fn space(&mut self) -> Result<(), Error> {
         let last_named =
             self.runs.keys().map(|run| run.segment().get()).max().map_or(0, |last| last + 1);
         let (mut at, mut blank) = (0, 0);
         while at < SEGMENTS && (at < last_named || blank < BLANK) {
+            if at % BLANK == 0 {
+                self.rest.space(at..at + BLANK).await?;
+            }
             let used = self.space_segment(segment(at)).await?;
             if used {
                 blank = 0;

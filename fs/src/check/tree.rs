@@ -30,7 +30,7 @@ struct Walked {
     findings: Vec<Finding>,
 }
 
-impl Check {
+impl Check<'_> {
     /// Reads all directories and compares what they name with the inodes.
     pub(super) async fn tree(&mut self) -> Result<(), Error> {
         let directories = std::mem::take(&mut self.directories);

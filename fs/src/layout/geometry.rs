@@ -48,8 +48,12 @@ const INODES_STRIDE: u64 = 16 << 20;
 const REGION_BITS: u32 = 57;
 const RUN_SEGMENT_BITS: u32 = 41;
 
-/// The kind of lock names for the volume as a whole: held while it is formatted.
+/// The kind of lock names for the volume as a whole. Index 0 is held while it is formatted.
 pub const LOCK_VOLUME: u8 = 0;
+/// Held shared by whoever takes an inode segment that nobody uses, exclusively by whoever must know all that are used.
+pub const LOCK_TAKING_INODES: Name = Name::new(LOCK_VOLUME, 0, 1);
+/// The same for space segments. Two names, because a mount may have to take space to write back what it has of inodes.
+pub const LOCK_TAKING_SPACE: Name = Name::new(LOCK_VOLUME, 0, 2);
 /// The kind of lock names for inode segments: index 0 is the bitmaps, index i inode i.
 pub const LOCK_INODES: u8 = 1;
 /// The kind of lock names for space segments: index 0 is the run bitmaps.

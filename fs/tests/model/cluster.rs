@@ -78,7 +78,7 @@ impl Cluster {
 
     /// The volume passes fsck, and nothing was lost. A truncation may be left to be finished.
     pub(crate) async fn check(&self) {
-        let report = check(self.disk.open(Fence(0))).await.unwrap();
+        let report = check(self.disk.open(Fence(0)), None).await.unwrap();
         let bad = report.findings.iter().filter(|f| !matches!(f, Finding::RunPastEnd { .. }));
         let told: Vec<String> = bad.map(Finding::to_string).collect();
         assert!(told.is_empty(), "fsck: {told:#?}");

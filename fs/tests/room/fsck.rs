@@ -1,6 +1,6 @@
 //! The read-only check: a healthy volume is clean, and every kind of damage is found and named.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use blockstore::{Durability, Fence, Offset, PAGE, VirtualDisk, memory::MemoryDisk};
 use bytes::Bytes;
@@ -9,14 +9,18 @@ use fs::{
     layout::{
         bitmap::Bitmap,
         dirpage::DirPage,
-        geometry::{InodeNo, Run, SegmentNo, Use},
+        geometry::{InodeNo, LOCK_TAKING_INODES, Run, SegmentNo, Use},
         hash::{HashKey, NameHash},
         inode::{Body, FileType, Inode},
         version::{Kind, Version, put_head},
     },
     mkfs::{Root, format},
 };
+use lockservice::{Locks as _, Mode, clerk::Nothing};
+use tokio::sync::Semaphore;
 use world::World;
+
+use crate::common::{close, two};
 
 const ROOT: Root = Root { uid: 0, gid: 0, mode: 0o755 };
 const V: Version = Version { grant: 1, counter: 1 };
@@ -110,7 +114,7 @@ impl Volume {
             }
             self.put(segment.run_map(use_, class), map.bytes()).await;
         }
-        check(Arc::clone(&self.disk)).await.unwrap()
+        check(Arc::clone(&self.disk), None).await.unwrap()
     }
 
     async fn findings(&self) -> Vec<Finding> {
@@ -134,12 +138,40 @@ fn set_run(inode: &mut Inode, index: usize, run: Run) {
 #[tokio::test]
 async fn a_new_volume_is_clean_and_is_not_formatted_twice() {
     let disk: Arc<dyn VirtualDisk> = MemoryDisk::new().open(Fence(1));
-    assert!(check(Arc::clone(&disk)).await.is_err(), "not formatted yet");
+    assert!(check(Arc::clone(&disk), None).await.is_err(), "not formatted yet");
     let (first, _) = format(&World::real(), &disk, ROOT).await.unwrap();
     let (second, new) = format(&World::real(), &disk, ROOT).await.unwrap();
     assert_eq!((first, new), (second, false));
-    let report = check(disk).await.unwrap();
+    let report = check(disk, None).await.unwrap();
     assert_eq!((report.findings.as_slice(), report.counts.directories), (&[][..], 1));
+}
+
+#[tokio::test]
+async fn a_check_makes_mounts_write_back_and_they_go_on_in_the_segments_behind() {
+    let (volume, a, b) = two().await;
+    let fsck = volume.locks.open("fsck").await.unwrap();
+    fsck.attach(Arc::new(Nothing), None);
+    // So long that its space is only taken when it is written back, which the check makes it do.
+    a.file(crate::common::ROOT, "one", &[1; 300_000]).await;
+    let disk = volume.odd(&fsck, 0, 0);
+    let report = check(Arc::clone(&disk) as _, Some(&*fsck)).await.unwrap();
+    assert_eq!((report.findings.as_slice(), report.counts.files), (&[][..], 1));
+
+    // A check of a slow disk: whoever needs a segment waits for its end, and passes none by.
+    disk.reads.forget_permits(Semaphore::MAX_PERMITS);
+    disk.reads.add_permits(1);
+    let mut checking = Box::pin(check(Arc::clone(&disk) as _, Some(&*fsck)));
+    let slow = tokio::time::timeout(Duration::from_millis(100), &mut checking).await;
+    assert!(slow.is_err() && fsck.held(LOCK_TAKING_INODES, Mode::Exclusive).is_some());
+    let mut second = Box::pin(b.file(crate::common::ROOT, "two", b"of the other"));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut second).await;
+    assert!(early.is_err(), "a segment was taken while the volume was at rest");
+    disk.reads.add_permits(1 << 20);
+    let (report, ino) = tokio::join!(checking, second);
+    assert_eq!(report.unwrap().findings, []);
+    assert!(ino.segment().get() < 3, "segments were passed by: {ino}");
+    fsck.close().await.unwrap();
+    close(volume, a, b).await;
 }
 
 #[tokio::test]

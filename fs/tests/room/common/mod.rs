@@ -79,15 +79,20 @@ impl Volume {
     /// On a disk that lets `discards` go on and says nothing of `reserve` bytes that it has.
     pub(crate) async fn mount_odd(&self, reserve: u64, discards: usize) -> (Mount, Arc<Odd>) {
         let clerk = self.locks.open("odd").await.unwrap();
-        let odd = Arc::new(Odd {
+        let odd = self.odd(&clerk, reserve, discards);
+        let disk = Arc::clone(&odd);
+        (self.start(clerk, disk, patient()).await, odd)
+    }
+
+    pub(crate) fn odd(&self, clerk: &Clerk, reserve: u64, discards: usize) -> Arc<Odd> {
+        Arc::new(Odd {
             disk: self.disk.open(Fence(clerk.session().0)),
             begun: watch::Sender::new(0),
             go: Semaphore::new(discards),
+            reads: Semaphore::new(Semaphore::MAX_PERMITS),
             reserve,
             refuses: false.into(),
-        });
-        let disk = Arc::clone(&odd);
-        (self.start(clerk, disk, patient()).await, odd)
+        })
     }
 
     async fn start(&self, clerk: Arc<Clerk>, disk: Arc<dyn VirtualDisk>, config: Config) -> Mount {
@@ -101,7 +106,7 @@ impl Volume {
     /// What fsck finds wrong.
     pub(crate) async fn check(&self) {
         let disk: Arc<dyn VirtualDisk> = self.disk.open(Fence(u64::MAX));
-        let report = fs::check::check(disk).await.unwrap();
+        let report = fs::check::check(disk, None).await.unwrap();
         assert!(report.findings.is_empty(), "{report:#?}");
     }
 }
@@ -154,6 +159,8 @@ pub(crate) struct Odd {
     pub begun: watch::Sender<u32>,
     /// Discards that may go on.
     pub go: Semaphore,
+    /// Reads that may go on.
+    pub reads: Semaphore,
     /// Free space that it does not tell of: what servers keep back for logs and metadata.
     reserve: u64,
     /// Refuses all data of files for good.
@@ -163,6 +170,7 @@ pub(crate) struct Odd {
 #[async_trait]
 impl VirtualDisk for Odd {
     async fn read(&self, at: Offset, length: u64) -> Result<Bytes, DiskError> {
+        self.reads.acquire().await.unwrap().forget();
         self.disk.read(at, length).await
     }
     async fn write(&self, at: Offset, data: Vec<Bytes>, when: Durability) -> Result<(), DiskError> {

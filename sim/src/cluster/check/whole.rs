@@ -11,7 +11,7 @@ pub(in crate::cluster) const NAME: &str = "F2 no crash leaves a tree that needs 
 
 /// What is wrong with a volume that nobody uses.
 pub(in crate::cluster) async fn damage(disk: Arc<dyn VirtualDisk>) -> Option<String> {
-    match check::check(disk).await {
+    match check::check(disk, None).await {
         Ok(report) if report.damage > 0 => Some(format!("{:#?}", report.findings)),
         Ok(_) => None,
         Err(error) => Some(error.to_string()),
