@@ -3,12 +3,12 @@
 //! `cargo xtask sim` and `cargo xtask soak` call it. It only parses, divides the seeds among threads, counts and prints.
 
 mod bugs;
+mod seeds;
 mod timing;
 
 use std::io::{Write, stdout};
 use std::ops::Range;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 use sim::{Error, Options, Report, Simulation, Tally};
@@ -64,6 +64,9 @@ struct Hunt {
     /// Fail unless every bug that was run is found.
     #[arg(long)]
     strict: bool,
+    /// Seeds that run at the same time.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
 }
 
 #[derive(Args)]
@@ -130,10 +133,11 @@ fn schedules<S: Bugs>(out: &mut impl Write, run: &Run) -> anyhow::Result<ExitCod
     let options = Options { lines: None, without, strikes: run.strikes };
     let prepare = || bugs::choose::<S>(run.bug.as_deref());
     prepare()?;
-    let (total, failed) = divide::<S>(run.seeds.clone(), &options, run.threads.max(1), &|| {
-        // Checked above; each thread has a choice of its own.
-        let _ = prepare();
-    });
+    let (total, failed) =
+        seeds::divide::<S>(run.seeds.clone(), &options, run.threads.max(1), &|| {
+            // Checked above; each thread has a choice of its own.
+            let _ = prepare();
+        });
     if let Some(failed) = failed {
         explain::<S>(out, run, &options, failed)?;
         return Ok(ExitCode::FAILURE);
@@ -146,47 +150,6 @@ fn schedules<S: Bugs>(out: &mut impl Write, run: &Run) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the seeds on several threads; the sum, and the lowest seed that failed among those that ran.
-fn divide<S: Simulation>(
-    seeds: Range<u64>,
-    options: &Options<S::Fault>,
-    threads: usize,
-    prepare: &(dyn Fn() + Sync),
-) -> (Report, Option<(u64, Error)>) {
-    let next = AtomicU64::new(seeds.start);
-    let end = AtomicU64::new(seeds.end);
-    let work = || {
-        prepare();
-        let mut total = Report::default();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end.load(Ordering::Relaxed) {
-                return (total, None);
-            }
-            match S::run(seed, options) {
-                Ok(report) => total.add(&report),
-                Err(error) => {
-                    end.fetch_min(seed, Ordering::Relaxed);
-                    return (total, Some((seed, error)));
-                }
-            }
-        }
-    };
-    let mut total = Report::default();
-    let mut failed: Option<(u64, Error)> = None;
-    std::thread::scope(|scope| {
-        let runs: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        for run in runs {
-            let Ok((report, error)) = run.join() else { continue };
-            total.add(&report);
-            if error.as_ref().is_some_and(|(seed, _)| failed.as_ref().is_none_or(|f| *seed < f.0)) {
-                failed = error;
-            }
-        }
-    });
-    (total, failed)
-}
-
 /// Shows what happened before a failure, and how to see it again.
 fn explain<S: Simulation>(
     out: &mut impl Write,
@@ -195,7 +158,7 @@ fn explain<S: Simulation>(
     (seed, error): (u64, Error),
 ) -> anyhow::Result<()> {
     let traced = Options { lines: Some(run.lines), ..options.clone() };
-    for line in S::trace(seed, &traced).1 {
+    for line in S::traced(seed, &traced).1 {
         writeln!(out, "{line}")?;
     }
     writeln!(out, "{error}")?;

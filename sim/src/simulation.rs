@@ -1,6 +1,7 @@
 //! What all simulations have in common: how a schedule is run, what it reports, how a failure is shortened.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::Error;
@@ -114,12 +115,24 @@ pub trait Simulation {
     /// Runs the schedule of this seed and gives the last [`Options::lines`] of what happened.
     fn trace(seed: u64, options: &Options<Self::Fault>) -> (Result<Report, Error>, Vec<String>);
 
+    /// As [`Simulation::trace`]; a panic is a failure of the schedule like any other.
+    fn traced(seed: u64, options: &Options<Self::Fault>) -> (Result<Report, Error>, Vec<String>) {
+        // Nothing outlives a schedule, so nothing that it broke is seen.
+        let traced = catch_unwind(AssertUnwindSafe(|| Self::trace(seed, options)));
+        traced.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let what = text.unwrap_or("it does not say why").to_owned();
+            (Err(Error::Violated { seed, step: 0, invariant: "no panic", what }), Vec::new())
+        })
+    }
+
     /// Runs the schedule of this seed.
     ///
     /// # Errors
     /// The first invariant that was violated, or that there was no progress after healing, or that too little happened.
     fn run(seed: u64, options: &Options<Self::Fault>) -> Result<Report, Error> {
-        Self::trace(seed, options).0
+        Self::traced(seed, options).0
     }
 
     /// The fewest faults with which the schedule of this seed still fails in the same way, if that is found quickly.
@@ -143,5 +156,35 @@ pub trait Simulation {
             }
         }
         fails(high).then_some(high)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, Report, Simulation};
+    use crate::Error;
+
+    struct Panics;
+
+    impl Simulation for Panics {
+        const NAME: &'static str = "panics";
+        type Fault = ();
+
+        fn faults() -> Vec<(&'static str, ())> {
+            Vec::new()
+        }
+
+        fn trace(seed: u64, _: &Options<()>) -> (Result<Report, Error>, Vec<String>) {
+            panic!("schedule {seed} is broken")
+        }
+    }
+
+    #[test]
+    fn a_schedule_that_panics_has_failed() {
+        let error = Panics::run(7, &Options::default()).unwrap_err();
+        assert_eq!(
+            (error.invariant(), error.to_string().contains("schedule 7 is broken")),
+            ("no panic", true)
+        );
     }
 }
