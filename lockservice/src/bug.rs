@@ -19,6 +19,8 @@ pub enum Bug {
     NoFirstLease,
     /// A session whose expiry was decided is renewed.
     RenewedWhileExpiring,
+    /// A holder that does not answer loses its locks before its lease is over.
+    DoomedAtOnce,
     /// A leader answers renewals without a quorum, so a deposed one does too.
     RenewalByDeposed,
     /// A stream is opened without a quorum, so at a deposed leader too.
@@ -31,6 +33,8 @@ pub enum Bug {
     ReleaseBeforeFlush,
     /// A revocation does not wait for operations that use the lock.
     PinIgnored,
+    /// What is just being given up is handed to whoever asks.
+    GoingIsPinned,
     /// The service is told of a recovery before the recoverer is done.
     RecoveredEarly,
     /// A repeated change of the registry happens again.
@@ -59,7 +63,7 @@ thread_local! {
 #[cfg(feature = "seeded-bugs")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::SplitLosesRange,
         Self::RevokeForgotten,
         Self::SharedIgnored,
@@ -67,12 +71,14 @@ impl Bug {
         Self::NotRecovered,
         Self::NoFirstLease,
         Self::RenewedWhileExpiring,
+        Self::DoomedAtOnce,
         Self::RenewalByDeposed,
         Self::ListenAtDeposed,
         Self::LeaseFromAnswer,
         Self::PausedUsesGrant,
         Self::ReleaseBeforeFlush,
         Self::PinIgnored,
+        Self::GoingIsPinned,
         Self::RecoveredEarly,
         Self::ChangeTwice,
         Self::BatchTwice,
@@ -122,6 +128,9 @@ impl Bug {
             Self::RenewedWhileExpiring => {
                 ("renewed-while-expiring", "a session is renewed while its expiry is on its way")
             }
+            Self::DoomedAtOnce => {
+                ("doomed-at-once", "a holder that does not answer loses its locks before its lease")
+            }
             Self::RenewalByDeposed => ("renewal-by-deposed", "a deposed leader answers renewals"),
             Self::ListenAtDeposed => {
                 ("listen-at-deposed", "a deposed leader opens a session's stream")
@@ -136,6 +145,9 @@ impl Bug {
                 ("release-before-flush", "a lock is released before the flush is done")
             }
             Self::PinIgnored => ("pin-ignored", "a revocation does not wait for who uses the lock"),
+            Self::GoingIsPinned => {
+                ("going-is-pinned", "what is just being given up is handed to whoever asks")
+            }
             Self::RecoveredEarly => {
                 ("recovered-early", "the service is told of a recovery that is not done")
             }

@@ -317,6 +317,12 @@ impl Machine {
         })
     }
 
+    /// Whether the holder is just giving up something of `need`.
+    fn is_going(&self, need: Span) -> bool {
+        let mut running = self.revocations.values().flat_map(|r| r.running.iter().flatten());
+        running.any(|part| part.span.overlaps(need)) && !seeded(Bug::GoingIsPinned)
+    }
+
     fn pinned(&self, span: Span) -> bool {
         if seeded(Bug::PinIgnored) {
             return false;

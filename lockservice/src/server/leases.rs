@@ -76,11 +76,14 @@ impl Leases {
         over
     }
 
-    /// Decides that `session` is to expire although it renews.
+    /// Decides that `session` is to expire although it renews: when the lease is over that it has, because until
+    /// then it may use what it holds.
     pub fn doom(&mut self, session: SessionId, now: Time) {
         if let Some(lease) = self.0.get_mut(&session).filter(|lease| !lease.expiring) {
             lease.expiring = true;
-            lease.until = now;
+            if seeded(Bug::DoomedAtOnce) {
+                lease.until = now;
+            }
         }
     }
 
@@ -127,13 +130,15 @@ mod tests {
     }
 
     #[test]
-    fn a_doomed_session_is_not_renewed_and_expires_at_the_next_sweep() {
+    fn a_doomed_session_is_not_renewed_and_expires_with_the_lease_that_it_has() {
         let mut leases = Leases::default();
         let start = Time(1_000_000_000_000);
         assert!(leases.renew(ONE, start, LEASE, Renewal::default()));
         leases.doom(ONE, start);
         assert!(!leases.renew(ONE, start + LEASE / 2, LEASE, Renewal::default()));
-        assert_eq!(leases.sweep(start + LEASE / 2, LEASE, &[ONE]), [ONE]);
+        assert!(leases.sweep(start + LEASE, LEASE, &[ONE]).is_empty());
+        let after = start + LEASE + Duration::from_nanos(1);
+        assert_eq!(leases.sweep(after, LEASE, &[ONE]), [ONE]);
     }
 
     #[test]

@@ -402,9 +402,10 @@ impl Machine {
         }
         let answer = match question.need {
             None => Answer::Hinted,
+            // A part that was held before may be on its way out: a pin comes too late for it.
             Some(need) => match self.held.covers(need, question.mode) {
-                Some(held) => Answer::Granted(self.pin(need), held),
-                None => Answer::Refused,
+                Some(held) if !self.is_going(need) => Answer::Granted(self.pin(need), held),
+                Some(_) | None => Answer::Refused,
             },
         };
         vec![Effect::Answer(ticket, answer), Effect::Changed]
