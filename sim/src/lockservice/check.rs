@@ -9,7 +9,7 @@ use std::{
 };
 
 use lockservice::{
-    Clerk, Grant, Held, Locks as _, Mode, SessionId, Shard, Table,
+    Clerk, Grant, Held, Locks as _, Mode, SessionId, Shard, Span, Table,
     advisory::{Claim, Claimed},
     message::{Ask, Seq},
 };
@@ -28,6 +28,10 @@ pub(super) const L3: &str = "L3: nothing dirty under a lock that goes";
 pub(super) const L4: &str = "L4: fenced and replayed before locks pass on";
 /// One session at a time replays a log, counting those whose writes are not fenced.
 pub(super) const L5: &str = "L5: one replays a log at a time";
+/// What is in use stays until it is not.
+const PINNED: &str = "pinned locks stay";
+/// The number of a grant is past all numbers that the session had seen when it asked.
+const NUMBERS: &str = "numbers of grants grow";
 /// No two claimants have advisory locks that conflict, counting what each was told last.
 const ADVISORY: &str = "advisory locks: no two that conflict";
 /// The table is what [`Table::check`] demands.
@@ -104,6 +108,18 @@ impl Judge {
         let right = valid && seen == truth;
         self.rule(L2, right, || {
             format!("{session:?} sees {seen}, last was {truth}; is its lease valid: {valid}")
+        });
+    }
+
+    /// A session had `need` pinned all along.
+    pub(super) fn pinned(&mut self, session: SessionId, need: Span, kept: bool) {
+        self.rule(PINNED, kept, || format!("{session:?} lost {need:?} while it was in use"));
+    }
+
+    /// A session was given a lock that it had not, under this number; `seen` is what it knew when it asked.
+    pub(super) fn numbered(&mut self, session: SessionId, grant: Grant, seen: Grant) {
+        self.rule(NUMBERS, grant > seen, || {
+            format!("{session:?} had seen {seen:?}, got {grant:?}")
         });
     }
 

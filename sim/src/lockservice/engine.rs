@@ -42,6 +42,12 @@ impl Wishes {
         Ticket(self.next)
     }
 
+    /// The first one to a member that is awake.
+    pub(super) fn first(&mut self, awake: impl Fn(usize) -> bool) -> Option<(usize, Ticket, Wish)> {
+        let at = self.asked.iter().position(|(place, ..)| awake(*place))?;
+        self.asked.remove(at)
+    }
+
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
         if let Some(waiter) = self.waiting.remove(&ticket) {
             // Nobody may wait any more.

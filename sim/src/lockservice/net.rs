@@ -35,6 +35,12 @@ pub(super) struct Links {
     pub(super) trouble: u64,
     /// Between a client and a coordinator, until when; true time.
     cut: BTreeMap<(usize, usize), Time>,
+    /// Streams between them are slow until then: nothing is lost.
+    slow: BTreeMap<(usize, usize), Time>,
+    /// Streams to a client swallow everything until then, and then they end.
+    deaf: BTreeMap<usize, Time>,
+    /// Clients whose next renewal is answered late; then nothing passes for so long.
+    waylaid: BTreeMap<usize, Duration>,
     pub(super) struck: BTreeMap<&'static str, u64>,
     pub(super) up: Vec<Up>,
 }
@@ -42,6 +48,8 @@ pub(super) struct Links {
 /// How long a message takes in milliseconds, at the most, and a late one.
 const WAY: u64 = 8;
 const LATE: u64 = 400;
+/// An answer that takes longer is not waited for: another coordinator is asked.
+const SILENT: u64 = 1_450;
 
 impl Links {
     pub(super) fn new(dice: Dice, coordinators: usize, trouble: u64) -> Self {
@@ -49,6 +57,9 @@ impl Links {
             dice,
             trouble,
             cut: BTreeMap::new(),
+            slow: BTreeMap::new(),
+            deaf: BTreeMap::new(),
+            waylaid: BTreeMap::new(),
             struck: BTreeMap::new(),
             up: (0..coordinators).map(|_| None).collect(),
         }
@@ -65,6 +76,36 @@ impl Links {
     pub(super) fn heal(&mut self) {
         self.trouble = 0;
         self.cut.clear();
+        self.slow.clear();
+        self.deaf.clear();
+        self.waylaid.clear();
+    }
+
+    pub(super) fn slow(&mut self, client: usize, place: usize, until: Time) {
+        self.strike("streams slow");
+        self.slow.insert((client, place), until);
+    }
+
+    pub(super) fn deafen(&mut self, client: usize, until: Time) {
+        self.strike("streams that swallow");
+        self.deaf.insert(client, until);
+    }
+
+    pub(super) fn waylay(&mut self, client: usize, silence: Duration) {
+        self.waylaid.insert(client, silence);
+    }
+
+    /// How long the answer to a renewal takes, and how long nothing passes after it.
+    fn ambush(&mut self, client: usize) -> Option<(Duration, Duration)> {
+        let silence = self.waylaid.remove(&client)?;
+        self.strike("renewal answered late, then silence");
+        Some((self.dice.millis(900, SILENT), silence))
+    }
+
+    fn cut_off(&mut self, client: usize, until: Time) {
+        for place in 0..self.up.len() {
+            self.cut(client, place, until);
+        }
     }
 
     /// Until when nothing passes between them.
@@ -107,6 +148,8 @@ pub(super) struct Wire {
     pub(super) link: (usize, usize),
     /// Which of its servers.
     pub(super) shard: usize,
+    /// What is asked for is a renewal.
+    pub(super) renewal: bool,
 }
 
 /// How long a coordinator works at a call for which nobody may wait any more.
@@ -164,12 +207,22 @@ impl Wire {
         let patience = far.clock.now() + WORK;
         far.clone().spawn("serve", async move {
             let answer = work(server, patience).await;
-            let way = self.links.lock().way(self.link, self.ether.clock.now());
+            let (mut way, ambush) = {
+                let mut links = self.links.lock();
+                let waylaid = self.renewal && answer.is_ok();
+                let ambush = waylaid.then(|| links.ambush(self.link.0)).flatten();
+                (links.way(self.link, self.ether.clock.now()), ambush)
+            };
+            way = ambush.map(|(late, _)| late).or(way);
             if let Some(way) = way {
                 self.ether.clone().spawn("answer", async move {
                     self.ether.clock.sleep(way).await;
                     // Who asked may have given up.
                     let _ = sender.try_send(answer);
+                    if let Some((_, silence)) = ambush {
+                        let until = self.ether.clock.now() + silence;
+                        self.links.lock().cut_off(self.link.0, until);
+                    }
                 });
             }
         });
@@ -195,6 +248,21 @@ impl Wire {
             }),
         );
         opened.await
+    }
+
+    /// Until when streams are slow, and until when they swallow all.
+    fn hindered(&self) -> (Option<Time>, Option<Time>) {
+        let (links, now) = (self.links.lock(), self.ether.clock.now());
+        let later = |until: &Time| *until > now;
+        let slow = links.slow.get(&self.link).copied().filter(later);
+        (slow, links.deaf.get(&self.link.0).copied().filter(later))
+    }
+
+    /// Waits until then, or until all is healed.
+    async fn silence(&self, until: Time) {
+        while self.ether.clock.now() < until && self.hindered().1.is_some() {
+            self.ether.clock.sleep(Duration::from_millis(50)).await;
+        }
     }
 
     fn far(&self) -> Option<World> {
@@ -230,6 +298,13 @@ impl Wire {
                     }
                     ether.clock.sleep_until(until).await;
                 }
+                let (slow, deaf) = wire.hindered();
+                if let Some(until) = deaf {
+                    // Nothing arrives any more, which is seen at last.
+                    wire.silence(until).await;
+                    return;
+                }
+                ether.clock.sleep_until(slow.unwrap_or_default()).await;
                 if sender.send(item).await.is_err() {
                     return;
                 }
@@ -288,7 +363,8 @@ impl Service for Wire {
             let renewal = renewal.clone();
             async move { server.renew(session, renewal, until).await }
         });
-        self.call(deadline, renew).await
+        let wire = Self { renewal: true, ..self.clone() };
+        wire.call(deadline, renew).await
     }
 
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {

@@ -7,13 +7,7 @@ mod coordinators;
 mod faults;
 mod seats;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use ::raft::{Index, MemberId, Status};
 use lockservice::Shard;
@@ -27,7 +21,7 @@ use super::{
     machine::{Locks, Replica},
     net::Links,
     shards::Side,
-    work::LIVENESS,
+    work::{LIVENESS, Mark, Stage},
 };
 use crate::{
     Error, Report,
@@ -82,7 +76,7 @@ pub(super) struct Schedule {
     /// When the group's queue wakes the executor.
     tick: Option<Duration>,
     trouble: Trouble,
-    calm: Arc<AtomicBool>,
+    stage: Arc<Mark>,
     healed: Option<Duration>,
     turns: u64,
     length: Duration,
@@ -128,7 +122,7 @@ impl Schedule {
             judge,
             tick: None,
             trouble,
-            calm: Arc::default(),
+            stage: Arc::default(),
             healed: None,
             turns: 0,
             length,
@@ -207,6 +201,8 @@ impl Schedule {
             Actor::Fault => self.strike(),
             Actor::Thaw(seat, machine) => self.thaw(seat, machine),
             Actor::Join(seat) => self.join(seat),
+            // Healing is fairer still.
+            Actor::Fair if self.healed.is_some() => {}
             Actor::Fair => self.links.lock().trouble = self.trouble.base,
         }
     }
@@ -245,7 +241,9 @@ impl Schedule {
         };
         let waits = self.waits();
         if waits.is_none() {
-            return Ok(true);
+            let peace = self.stage.get() == Stage::Peace;
+            self.stage.set(Stage::Peace);
+            return Ok(peace);
         }
         match waits.filter(|_| now > healed + PATIENCE) {
             Some(what) => Err(self.stuck(&what)),
@@ -260,7 +258,7 @@ impl Schedule {
 
     /// What is still to come after healing.
     fn waits(&self) -> Option<String> {
-        if let Some(seat) = self.seats.iter().position(|seat| !seat.is_content()) {
+        if let Some(seat) = self.seats.iter().position(|seat| !seat.is_content(self.stage.get())) {
             return Some(format!("client {seat} has not got every lock"));
         }
         let Some(leader) = self.group.leader() else { return Some("nobody leads".to_owned()) };
@@ -324,6 +322,10 @@ impl Schedule {
             let machine = self.seats[seat].machine;
             self.thaw(seat, machine);
         }
-        self.calm.store(true, Ordering::Release);
+        self.stage.set(Stage::Calm);
+        if !self.sides.is_empty() {
+            // While everybody waits for every lock.
+            (0..4).for_each(|_| self.move_some());
+        }
     }
 }

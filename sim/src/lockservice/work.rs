@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -27,12 +27,47 @@ use crate::dice::Dice;
 
 /// The names that are fought for with wishes and hints.
 pub(super) const NAMES: u64 = 8;
+/// Names from here on have one client that asks for them.
+const OWN: u64 = 1 << 12;
 /// Bytes of a file that are claimed by advisory locks.
 const BYTES: u64 = 8;
 /// Nodes of the registry.
 const NODES: u64 = 2;
-/// How long a client waits for a lock when all is well: much longer than it takes to recover the dead.
+/// How long a client waits for a lock when faults have ended: much longer than it takes to recover the dead.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// And when the dead are recovered: less than the lease after which a holder that does not answer is told again.
+const PROMPT: Duration = Duration::from_secs(4);
+
+/// What the clients live through.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// Faults strike.
+    Storm,
+    /// They have ended.
+    Calm,
+    /// The dead are recovered besides, and nothing moves any more.
+    Peace,
+}
+
+/// A stage that several have an eye on.
+pub(super) struct Mark(AtomicU8);
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self(AtomicU8::new(Stage::Storm as u8))
+    }
+}
+
+impl Mark {
+    pub(super) fn get(&self) -> Stage {
+        let all = [Stage::Storm, Stage::Calm, Stage::Peace];
+        all[usize::from(self.0.load(Ordering::Acquire))]
+    }
+
+    pub(super) fn set(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Release);
+    }
+}
 
 /// A name by its number. With several shards there are four to a segment, so that they lie apart.
 pub(super) const fn name(apart: bool, number: u64) -> Name {
@@ -48,6 +83,8 @@ pub(super) fn everything() -> Span {
 pub(super) struct Worker {
     /// Which of its client's.
     pub(super) number: u64,
+    /// How far it is in the names that it alone asks for.
+    pub(super) asked: u64,
     /// There are several shards.
     pub(super) apart: bool,
     pub(super) world: World,
@@ -56,10 +93,9 @@ pub(super) struct Worker {
     pub(super) judge: Arc<Mutex<Judge>>,
     pub(super) cache: Arc<Mutex<Cache>>,
     pub(super) dice: Dice,
-    /// Faults have ended.
-    pub(super) calm: Arc<AtomicBool>,
-    /// It got every lock since.
-    pub(super) content: Arc<AtomicBool>,
+    pub(super) stage: Arc<Mark>,
+    /// The stage in which it got every lock.
+    pub(super) content: Arc<Mark>,
 }
 
 impl Worker {
@@ -68,9 +104,10 @@ impl Worker {
         loop {
             let pause = self.dice.millis(1, 60);
             self.world.clock.sleep(pause).await;
-            if self.calm.load(Ordering::Acquire) {
-                if !self.content.load(Ordering::Acquire)
-                    && let Err(error) = self.everything_once().await
+            let stage = self.stage.get();
+            if stage > Stage::Storm {
+                if self.content.get() < stage
+                    && let Err(error) = self.everything_once(stage).await
                 {
                     return error;
                 }
@@ -103,7 +140,8 @@ impl Worker {
             0..40 => self.lock_some().await,
             40..58 => self.lock_judged().await,
             58..66 => self.try_one().await,
-            66..72 => self.hint().await,
+            66..70 => self.hint().await,
+            70..72 => self.own_two().await,
             72..76 => self.clerk.give_up(everything()).await,
             76..82 => {
                 self.mount.flush(everything()).await;
@@ -137,16 +175,21 @@ impl Worker {
         let deadline = self.world.clock.now() + patience;
         let pin = self.clerk.acquire_by(need, wish, mode, deadline).await?;
         self.judge.lock().count("locks acquired");
-        self.work_under(pin, need).await;
+        self.work_under(pin, need, mode).await;
         Ok(())
     }
 
     /// As an operation of a mount: the lock stays until it is done.
-    async fn work_under(&mut self, pin: Pin, need: Span) {
+    async fn work_under(&mut self, pin: Pin, need: Span, mode: Mode) {
         self.use_one(need.start());
         if self.dice.chance(50) {
             let takes = self.dice.millis(0, 20);
             self.world.clock.sleep(takes).await;
+            let valid = self.world.clock.now() < self.clerk.valid_until();
+            let kept = [need.start(), Name(need.end().0 - 1)]
+                .iter()
+                .all(|name| self.clerk.held(*name, mode).is_some());
+            self.judge.lock().pinned(self.clerk.session(), need, kept || !valid);
             self.use_one(need.start());
             self.use_one(Name(need.end().0 - 1));
         }
@@ -159,7 +202,7 @@ impl Worker {
         let (mode, patience) = (self.mode(), self.patience());
         let deadline = self.world.clock.now() + patience;
         let pin = self.acquire_judged(name, mode, deadline).await?;
-        self.work_under(pin, Span::one(name)).await;
+        self.work_under(pin, Span::one(name), mode).await;
         Ok(())
     }
 
@@ -176,13 +219,29 @@ impl Worker {
         asked
     }
 
+    /// Two names that nobody ever asked for, which may lie at two shards: the number of the second grant is past all
+    /// that the session had seen when it asked.
+    async fn own_two(&mut self) -> Result<(), Error> {
+        let own = OWN + (self.clerk.session().0 * 2 + self.number) * 4096;
+        for _ in 0..2 {
+            self.asked += 4;
+            let one = Span::one(self.name(own + self.asked));
+            let before = self.clerk.newest();
+            let deadline = self.world.clock.now() + self.patience();
+            let pin = self.clerk.acquire_by(one, one, Mode::Exclusive, deadline).await?;
+            let (session, grant) = (self.clerk.session(), pin.held.grant);
+            self.judge.lock().numbered(session, grant, before);
+        }
+        Ok(())
+    }
+
     async fn try_one(&mut self) -> Result<(), Error> {
         let number = self.dice.between(0, NAMES);
         let name = self.name(number);
         let mode = self.mode();
         if let Some(pin) = self.clerk.try_acquire(Span::one(name), mode).await? {
             self.judge.lock().count("locks tried and got");
-            self.work_under(pin, Span::one(name)).await;
+            self.work_under(pin, Span::one(name), mode).await;
         }
         Ok(())
     }
@@ -286,12 +345,13 @@ impl Worker {
         claimed.map(|_| ())
     }
 
-    /// Every lock, one after the other: whoever holds them answers now.
-    async fn everything_once(&mut self) -> Result<(), Error> {
+    /// Every lock, one after the other: whoever holds them answers now, in peace without having anything to flush.
+    async fn everything_once(&mut self, stage: Stage) -> Result<(), Error> {
+        let patience = if stage == Stage::Peace { PROMPT } else { PATIENCE };
         for number in (0..NAMES).chain(JUDGED) {
             let name = self.name(number);
             let one = Span::one(name);
-            let deadline = self.world.clock.now() + PATIENCE;
+            let deadline = self.world.clock.now() + patience;
             let pin = if JUDGED.contains(&number) {
                 self.acquire_judged(name, Mode::Exclusive, deadline).await
             } else {
@@ -306,9 +366,11 @@ impl Worker {
                 }
                 Err(error) => return Err(error),
             }
-            self.use_one(name);
+            if stage < Stage::Peace {
+                self.use_one(name);
+            }
         }
-        self.content.store(true, Ordering::Release);
+        self.content.set(stage);
         Ok(())
     }
 }

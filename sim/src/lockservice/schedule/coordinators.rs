@@ -1,6 +1,6 @@
 //! Coordinators: a member of the group and the server beside it, which lives, freezes and dies with it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ::raft::{Event, ReadMode, Role};
 use lockservice::{Error, Server, Service, Shard, server};
@@ -27,6 +27,8 @@ pub(super) struct Coordinator {
     /// The member's life for which a server runs.
     life: Option<u64>,
     frozen: bool,
+    /// Until when its consensus does nothing, and it alone.
+    pub(super) stalled: Duration,
 }
 
 impl Schedule {
@@ -35,7 +37,14 @@ impl Schedule {
         for _ in 0..self.replicas.len() {
             let pace = self.pace();
             let (machine, world) = self.executor.machine(pace);
-            self.coordinators.push(Coordinator { machine, world, life: None, frozen: false });
+            let stalled = Duration::ZERO;
+            self.coordinators.push(Coordinator {
+                machine,
+                world,
+                life: None,
+                frozen: false,
+                stalled,
+            });
         }
     }
 
@@ -50,7 +59,7 @@ impl Schedule {
         for place in 0..self.coordinators.len() {
             let member = &self.group.members[place];
             let life = member.node.is_some().then_some(member.life);
-            let paused = member.paused > self.group.now;
+            let paused = member.paused > self.group.now.max(self.coordinators[place].stalled);
             if self.coordinators[place].life != life {
                 self.restart(place, life);
             }
@@ -116,7 +125,9 @@ impl Schedule {
     pub(super) fn grant_wishes(&mut self) -> bool {
         let mut any = false;
         loop {
-            let wish = self.wishes.lock().asked.pop_front();
+            let now = self.group.now;
+            let awake = |place: usize| self.group.members[place].paused <= now;
+            let wish = self.wishes.lock().first(awake);
             let Some((place, ticket, wish)) = wish else { return any };
             any = true;
             let status = self.group.statuses[place].as_ref();

@@ -70,8 +70,10 @@ impl Schedule {
             return;
         }
         match self.dice.between(0, 100) {
-            0..45 => self.harm_the_group(),
-            45..60 => {
+            0..36 => self.harm_the_group(),
+            36..41 => self.stall(),
+            41..47 => self.hinder(seat),
+            47..60 => {
                 let most = if self.dice.chance(40) { lease * 5 / 2 } else { lease / 2 };
                 let takes = self.dice.millis(20, most);
                 self.freeze(seat, takes);
@@ -101,7 +103,6 @@ impl Schedule {
 
     /// A lock group is to be moved, or another coordinator comes to lead a shard.
     fn disturb_shards(&mut self) {
-        let shards = self.sides.len() as u64 + 1;
         if self.dice.chance(40) {
             let side = self.dice.pick(self.sides.len());
             let place = self.dice.pick(self.replicas.len());
@@ -109,6 +110,12 @@ impl Schedule {
             self.links.lock().strike("shard under another leader");
             return;
         }
+        self.move_some();
+    }
+
+    /// A lock group is to be moved.
+    pub(super) fn move_some(&mut self) {
+        let shards = self.sides.len() as u64 + 1;
         let number = self.dice.between(0, NAMES + JUDGED.end - JUDGED.start);
         let number = if number < NAMES { number } else { JUDGED.start };
         let group = LockGroup::of(name(true, number));
@@ -123,6 +130,34 @@ impl Schedule {
                 judge.lock().count("moves of lock groups recorded");
             }
         });
+    }
+
+    /// The consensus of a coordinator gets nothing done, its disk perhaps, while its servers answer.
+    fn stall(&mut self) {
+        let place = self.group.victim(&mut self.dice);
+        if self.group.members[place].node.is_some() {
+            let until = self.group.now + self.dice.millis(200, 12_000);
+            self.group.members[place].paused = until;
+            self.coordinators[place].stalled = until;
+            self.links.lock().strike("consensus stalled");
+        }
+    }
+
+    /// Streams that are slow or swallow all, or a renewal that is answered late and then silence.
+    fn hinder(&mut self, seat: usize) {
+        let (now, lease) = (self.ether.clock.now(), LEASE);
+        let mut links = self.links.lock();
+        match self.dice.between(0, 3) {
+            0 => {
+                let place = self.dice.pick(self.replicas.len());
+                links.slow(seat, place, now + self.dice.millis(100, 2_500));
+            }
+            1 => {
+                let most = u64::try_from((lease * 4).as_millis()).unwrap_or(u64::MAX);
+                links.deafen(seat, now + self.dice.millis(100, most));
+            }
+            _ => links.waylay(seat, lease * 2),
+        }
     }
 
     fn harm_the_group(&mut self) {

@@ -1,12 +1,6 @@
 //! Clients: each seat is taken by one session after the other.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use lockservice::{Clerk, Error, Locks as _, Router, Service, SessionId, clerk, message::Kind};
@@ -20,7 +14,7 @@ use crate::{
         check::Party,
         client::{Cache, Mount},
         net::Wire,
-        work::Worker,
+        work::{Mark, Stage, Worker},
     },
 };
 
@@ -38,14 +32,15 @@ struct Standing {
 pub(super) struct Seat {
     pub(super) machine: MachineId,
     standing: Arc<Mutex<Standing>>,
-    content: Vec<Arc<AtomicBool>>,
+    content: Vec<Arc<Mark>>,
     pub(super) alive: bool,
     pub(super) frozen: bool,
 }
 
 impl Seat {
-    pub(super) fn is_content(&self) -> bool {
-        self.content.iter().all(|content| content.load(Ordering::Acquire))
+    /// Its client got every lock in this stage.
+    pub(super) fn is_content(&self, stage: Stage) -> bool {
+        self.content.iter().all(|content| content.get() >= stage)
     }
 }
 
@@ -74,6 +69,7 @@ impl Schedule {
             judge: Arc::clone(&self.judge),
             link: (seat, place),
             shard: 0,
+            renewal: false,
         };
         let member = |place| {
             let service: Arc<dyn Service> = Arc::new(wire(place));
@@ -95,12 +91,12 @@ impl Schedule {
             patience: None,
         };
         let standing = Arc::new(Mutex::new(Standing::default()));
-        let content: Vec<Arc<AtomicBool>> = (0..WORKERS).map(|_| Arc::default()).collect();
+        let content: Vec<Arc<Mark>> = (0..WORKERS).map(|_| Arc::default()).collect();
         let (mut own, mount_dice) = (self.dice.fork(), self.dice.fork());
         let (told, judge, ether) =
             (Arc::clone(&standing), Arc::clone(&self.judge), self.ether.clone());
         let spread = !self.sides.is_empty();
-        let (calm, got_all) = (Arc::clone(&self.calm), content.clone());
+        let (stage, got_all) = (Arc::clone(&self.stage), content.clone());
         let tasks = world.clone();
         tasks.spawn("client", async move {
             let apart = move |_: &World| -> Arc<dyn Service> { renewals };
@@ -129,6 +125,7 @@ impl Schedule {
             let workers = got_all.into_iter().zip(0..).map(|(content, number)| {
                 let worker = Worker {
                     number,
+                    asked: 0,
                     apart: spread,
                     world: world.clone(),
                     clerk: Arc::clone(&clerk),
@@ -136,7 +133,7 @@ impl Schedule {
                     judge: Arc::clone(&judge),
                     cache: Arc::clone(&cache),
                     dice: own.fork(),
-                    calm: Arc::clone(&calm),
+                    stage: Arc::clone(&stage),
                     content,
                 };
                 worker.run()
