@@ -205,6 +205,10 @@ impl Judge {
 
     /// `by` begins to replay the log of `dead`.
     pub(super) fn replays(&mut self, dead: SessionId, by: SessionId) {
+        if self.store.is_fenced(by) {
+            // It was frozen when it was to begin: what it writes now is refused.
+            return;
+        }
         let at_it = self.replaying.entry(dead).or_default();
         at_it.insert(by);
         let other =
@@ -241,6 +245,19 @@ mod tests {
         lockservice::history::{JUDGED, Lock},
         wgl::{Verdict, check},
     };
+
+    #[test]
+    fn who_was_fenced_before_it_begins_replays_nothing() {
+        // As in seed 2789: a recoverer is frozen, dies and is recovered; its successor is at it when it wakes.
+        let (dead, late, next, other) = (SessionId(5), SessionId(3), SessionId(6), SessionId(7));
+        let mut judge = Judge::default();
+        judge.store.fence(late);
+        judge.replays(dead, next);
+        judge.replays(dead, late);
+        assert_eq!(judge.wrong, None);
+        judge.replays(dead, other);
+        assert!(judge.wrong.is_some_and(|(rule, _)| rule == super::L5));
+    }
 
     #[test]
     fn what_is_granted_while_a_holder_flushes_is_given_up_by_its_release_and_not_by_the_flush() {
