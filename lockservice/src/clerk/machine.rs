@@ -457,7 +457,7 @@ impl Machine {
 
     /// A shard told something.
     pub fn event(&mut self, shard: Shard, event: Event) -> Vec<Effect> {
-        if self.over.is_some() {
+        if self.over.is_some() || self.is_unheard(shard, &event) {
             return Vec::new();
         }
         match event {

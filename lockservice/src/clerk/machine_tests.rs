@@ -488,6 +488,32 @@ fn a_snapshot_of_the_past_is_refused() {
     assert!(machine.held.get(Name(1)).is_none(), "what was given back stays given back");
 }
 
+/// A recoverer whose first snapshot was refused heard of a dead session before it heard of the second
+/// shard, and replayed only what lay at home (schedule 6233).
+#[test]
+fn what_follows_a_refused_snapshot_is_not_heard() {
+    let mut machine = Machine::default();
+    machine.event(Shard::HOME, snapshot(0, vec![exclusive(1, 1)]));
+    let effects = machine.revoke(span(1, 1), None);
+    let [Effect::Revoke(id, ..)] = effects.as_slice() else { panic!("{effects:?}") };
+    machine.revoked(*id);
+    let (seq, _) = machine.batch(Shard::HOME).unwrap();
+    machine.acked(Shard::HOME, seq);
+    machine.listening(Shard::HOME);
+    let stale = machine.event(Shard::HOME, snapshot(0, vec![exclusive(1, 1)]));
+    assert_eq!(stale, [Effect::Stale(Shard::HOME)]);
+    let recover = || Event::Recover { dead: SessionId(7), held: Vec::new() };
+    assert_eq!(machine.event(Shard::HOME, recover()), []);
+    assert_eq!(machine.event(Shard::HOME, Event::Shards(2)), []);
+    machine.listening(Shard::HOME);
+    machine.event(Shard::HOME, snapshot(seq.0, Vec::new()));
+    assert_eq!(
+        machine.event(Shard::HOME, recover()),
+        [Effect::Recover(SessionId(7), Vec::new())],
+        "it comes again after a snapshot that counts"
+    );
+}
+
 #[test]
 fn a_release_on_its_way_is_taken_off_a_snapshot() {
     let mut machine = Machine::default();

@@ -17,7 +17,7 @@ use crate::{
     clerk::held::Holdings,
     group::{LockGroup, MoveId, Shard},
     locks::Held,
-    message::{Acquire, Ask, Seq, Ticket, View},
+    message::{Acquire, Ask, Event, Seq, Ticket, View},
     name::{Grant, Mode, Name, Span},
 };
 
@@ -210,6 +210,13 @@ impl Machine {
         let lane = self.lanes.entry(shard).or_default();
         lane.floor = lane.applied;
         lane.recent = Some(Vec::new());
+    }
+
+    /// Whether a stream says something whose snapshot was refused: all of it belongs to that snapshot, and
+    /// comes again after the next.
+    pub(super) fn is_unheard(&self, shard: Shard, event: &Event) -> bool {
+        let begun = matches!(event, Event::Snapshot { .. } | Event::Ended);
+        !begun && self.lanes.get(&shard).is_some_and(|lane| lane.recent.is_some())
     }
 
     /// There are so many shards.
