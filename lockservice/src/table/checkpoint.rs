@@ -182,7 +182,7 @@ impl Table {
         }
         table.load_groups((saved.shard, saved.slots, saved.directory)).map_err(odd)?;
         table.load_claims((saved.claims, saved.claim_waits, saved.next_claim))?;
-        table.check().map_err(|broken| Damaged(broken.to_string()))?;
+        table.check_saved().map_err(|broken| Damaged(broken.to_string()))?;
         Ok(table)
     }
 
