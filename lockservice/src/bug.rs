@@ -17,8 +17,6 @@ pub enum Bug {
     NotRecovered,
     /// A new leader grants nobody a lease before it expires them.
     NoFirstLease,
-    /// A session whose expiry was decided is renewed.
-    RenewedWhileExpiring,
     /// A holder that does not answer loses its locks before its lease is over.
     DoomedAtOnce,
     /// A leader answers renewals without a quorum, so a deposed one does too.
@@ -63,14 +61,13 @@ thread_local! {
 #[cfg(feature = "seeded-bugs")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 23] = [
         Self::SplitLosesRange,
         Self::RevokeForgotten,
         Self::SharedIgnored,
         Self::RecoveryReassigned,
         Self::NotRecovered,
         Self::NoFirstLease,
-        Self::RenewedWhileExpiring,
         Self::DoomedAtOnce,
         Self::RenewalByDeposed,
         Self::ListenAtDeposed,
@@ -124,9 +121,6 @@ impl Bug {
             Self::NotRecovered => ("not-recovered", "a session that dies is forgotten at once"),
             Self::NoFirstLease => {
                 ("no-first-lease", "a new leader expires whom it has not heard yet")
-            }
-            Self::RenewedWhileExpiring => {
-                ("renewed-while-expiring", "a session is renewed while its expiry is on its way")
             }
             Self::DoomedAtOnce => {
                 ("doomed-at-once", "a holder that does not answer loses its locks before its lease")

@@ -337,6 +337,12 @@ impl Command {
         proto::Command { command: Some(command) }.encode_to_vec()
     }
 
+    /// What an entry of the log says, for those who watch a table; nothing if it makes no sense.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Self::decode(bytes).ok()
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Read<Self> {
         use proto::command::Command as P;
         let command =

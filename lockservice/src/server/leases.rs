@@ -49,7 +49,7 @@ impl Leases {
         let until = now + lease;
         self.begin(session, until);
         match self.0.get_mut(&session) {
-            Some(held) if !held.expiring || seeded(Bug::RenewedWhileExpiring) => {
+            Some(held) if !held.expiring => {
                 *held = Lease { until, renewed: now, said, expiring: false };
                 true
             }

@@ -6,17 +6,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use lockservice::{
     Clerk, Grant, Held, Locks as _, Mode, SessionId, Shard, Span, Table,
     advisory::{Claim, Claimed},
-    message::{Ask, Seq},
+    message::{Acquire, Ask, Seq},
 };
 use parking_lot::Mutex;
-use world::World;
+use world::{Time, World};
 
-use super::{claims::Claims, client::Cache, history::Histories, store::Store};
+use super::{
+    claims::{Before, Claims},
+    client::Cache,
+    history::Histories,
+    store::Store,
+};
 
 /// No two sessions hold conflicting locks, counting each whose lease may be valid by its own clock.
 pub(super) const L1: &str = "L1: no two hold conflicting locks";
@@ -34,6 +40,12 @@ const PINNED: &str = "pinned locks stay";
 const NUMBERS: &str = "numbers of grants grow";
 /// No two claimants have advisory locks that conflict, counting what each was told last.
 const ADVISORY: &str = "advisory locks: no two that conflict";
+/// What is given back of an advisory lock stays given back.
+const LEFT: &str = "advisory locks: nothing is left";
+/// A session that renews ends in the table, or by a refused renewal, and by nothing else.
+const ENDS: &str = "sessions end in the table or with their lease";
+/// Who waits for a lock of a group that moves waits on, or has got it.
+const WAITERS: &str = "waiters move with their group";
 /// The table is what [`Table::check`] demands.
 const SOUND: &str = "the table's own rules";
 
@@ -62,6 +74,10 @@ pub(super) struct Judge {
     /// Sessions that did not close.
     died: BTreeSet<SessionId>,
     ended: BTreeSet<(Shard, SessionId)>,
+    /// Until when each lease was seen to be valid, by the client's clock.
+    leases: BTreeMap<SessionId, Time>,
+    /// Sessions that were told to end: in a table, or when they renewed.
+    refused: BTreeSet<SessionId>,
     applied: u64,
 }
 
@@ -82,8 +98,10 @@ impl Judge {
         let parties: Vec<Party> = judge.lock().parties.values().cloned().collect();
         let mut holds: Vec<(SessionId, Held)> = Vec::new();
         for party in &parties {
-            if party.world.clock.now() < party.clerk.valid_until() {
+            let until = party.clerk.valid_until();
+            if party.world.clock.now() < until {
                 let session = party.clerk.session();
+                judge.lock().leases.insert(session, until);
                 holds.extend(party.clerk.all_held().into_iter().map(|held| (session, held)));
             }
         }
@@ -181,11 +199,59 @@ impl Judge {
         if died {
             self.died.insert(session);
         }
+        self.refused.insert(session);
         self.claims.end(session);
     }
 
+    /// A renewal of it was refused: it ends, also before the table says so.
+    pub(super) fn refused(&mut self, session: SessionId) {
+        self.refused.insert(session);
+        self.count("renewals refused");
+    }
+
+    /// A client takes its session for over; `now` by its own clock.
+    pub(super) fn expired(&mut self, session: SessionId, now: Time) {
+        let until = self.leases.get(&session).copied().unwrap_or_default();
+        let right = now >= until || self.refused.contains(&session);
+        self.rule(ENDS, right, || format!("{session:?} is over at {now:?}, valid until {until:?}"));
+    }
+
+    /// A group was taken over with these waiters.
+    pub(super) fn arrived(&mut self, table: &Table, waiters: &[(u64, SessionId, Acquire)]) {
+        if waiters.is_empty() {
+            return;
+        }
+        let rows = table.list_locks(&|_| Duration::ZERO, &|_| Duration::ZERO).waiters;
+        for (_, session, ask) in waiters.iter().filter(|(_, session, _)| table.lives(*session)) {
+            let waits = rows.iter().any(|row| row.session == *session && row.need == ask.need);
+            let has = || table.held_by(*session).iter().any(|h| h.span.contains(ask.need.start()));
+            self.rule(WAITERS, waits || has(), || format!("{session:?} does not wait for {ask:?}"));
+        }
+    }
+
+    /// The table has this claim of a client that has no other on its way.
+    pub(super) fn has_claim(&mut self, session: SessionId, claim: &Claim) {
+        let told = self.claims.has(session, claim);
+        self.rule(LEFT, told, || format!("{session:?} does not know that it has {claim:?}"));
+    }
+
+    /// Everybody has given back all advisory locks, and nothing is on its way any more.
+    pub(super) fn unclaimed(&mut self, table: &Table) {
+        let left = table.list_locks(&|_| Duration::ZERO, &|_| Duration::ZERO).claims;
+        self.rule(LEFT, left.is_empty(), || format!("{left:?}"));
+    }
+
     /// A session was answered to a claim; `None`: it does not know.
-    pub(super) fn claimed(&mut self, session: SessionId, claim: &Claim, claimed: Option<&Claimed>) {
+    pub(super) fn claimed(
+        &mut self,
+        (session, claim): (SessionId, &Claim),
+        claimed: Option<&Claimed>,
+        before: Before,
+    ) {
+        let refused = claimed.is_some_and(|claimed| *claimed != Claimed::Done);
+        if refused && !self.refused.contains(&session) {
+            self.claims.restore(session, claim, before);
+        }
         match claimed {
             Some(Claimed::Done) => {
                 let clash = self.claims.take(session, claim);
@@ -199,7 +265,7 @@ impl Judge {
             Some(Claimed::Cancelled) => self.count("advisory locks not waited for"),
             Some(Claimed::Full) => self.count("advisory locks beyond the limit"),
             // What it gets now is given up in its name.
-            None => self.claims.lower(session, &Claim { mode: None, ..*claim }),
+            None => drop(self.claims.lower(session, &Claim { mode: None, ..*claim })),
         }
     }
 

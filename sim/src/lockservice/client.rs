@@ -166,6 +166,7 @@ impl Holder for Mount {
     }
 
     fn expired(&self) {
+        self.judge.lock().expired(self.session, self.world.clock.now());
         self.cache.lock().lapse();
     }
 }

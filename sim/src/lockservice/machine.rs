@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use ::raft::{Entry, Index, Payload, Ticket};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use lockservice::{
-    Name, SessionId, Shard, Table,
-    message::{Command, GroupCommand, GroupRow, Part},
+    LockGroup, Name, SessionId, Shard, Table,
+    message::{Acquire, Command, GroupCommand, GroupRow, Part},
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -30,6 +30,8 @@ pub(super) struct Replica {
     digest: u64,
     judge: Arc<Mutex<Judge>>,
 }
+
+type Waiters = Vec<(u64, SessionId, Acquire)>;
 
 /// Replies that nobody took yet: whoever proposed may be gone.
 const MOST_REPLIES: usize = 256;
@@ -57,6 +59,7 @@ impl Replica {
     /// Applies a command, before the eyes of the judge.
     pub(super) fn run(&mut self, index: Index, body: &[u8]) -> Bytes {
         let before = self.sessions();
+        let arriving = self.arriving(body);
         let reply = replica::StateMachine::apply(&mut self.table, index, body);
         let after = self.sessions();
         let mut judge = self.judge.lock();
@@ -68,8 +71,30 @@ impl Replica {
                 judge.gone(self.shard, gone);
             }
         }
+        if let Some((group, waiters)) = arriving
+            && self.serves(group)
+        {
+            judge.arrived(&self.table, &waiters);
+        }
         judge.sound(&self.table);
         reply
+    }
+
+    /// The group that a command may bring here, and who waits for locks of it. No group is large here: all of it
+    /// comes at once.
+    fn arriving(&self, body: &[u8]) -> Option<(LockGroup, Waiters)> {
+        match Command::parse(body) {
+            Some(Command::Group(GroupCommand::Adopt { group, part, .. }))
+                if !self.serves(group) =>
+            {
+                Some((group, part.waiters))
+            }
+            _ => None,
+        }
+    }
+
+    fn serves(&self, group: LockGroup) -> bool {
+        self.table.loads().iter().any(|row| row.group == group)
     }
 
     /// The sessions, and whether each lives.

@@ -102,7 +102,7 @@ impl Links {
         Some((self.dice.millis(900, SILENT), silence))
     }
 
-    fn cut_off(&mut self, client: usize, until: Time) {
+    pub(super) fn cut_off(&mut self, client: usize, until: Time) {
         for place in 0..self.up.len() {
             self.cut(client, place, until);
         }
@@ -258,9 +258,9 @@ impl Wire {
         (slow, links.deaf.get(&self.link.0).copied().filter(later))
     }
 
-    /// Waits until then, or until all is healed.
-    async fn silence(&self, until: Time) {
-        while self.ether.clock.now() < until && self.hindered().1.is_some() {
+    /// Waits until streams swallow no more; they may be healed before their time.
+    async fn silence(&self) {
+        while self.hindered().1.is_some() {
             self.ether.clock.sleep(Duration::from_millis(50)).await;
         }
     }
@@ -299,9 +299,9 @@ impl Wire {
                     ether.clock.sleep_until(until).await;
                 }
                 let (slow, deaf) = wire.hindered();
-                if let Some(until) = deaf {
+                if deaf.is_some() {
                     // Nothing arrives any more, which is seen at last.
-                    wire.silence(until).await;
+                    wire.silence().await;
                     return;
                 }
                 ether.clock.sleep_until(slow.unwrap_or_default()).await;
@@ -364,7 +364,11 @@ impl Service for Wire {
             async move { server.renew(session, renewal, until).await }
         });
         let wire = Self { renewal: true, ..self.clone() };
-        wire.call(deadline, renew).await
+        let renewed = wire.call(deadline, renew).await;
+        if renewed == Err(Error::Expired) {
+            self.judge.lock().refused(session);
+        }
+        renewed
     }
 
     async fn close(&self, session: SessionId, deadline: Time) -> Result<(), Error> {

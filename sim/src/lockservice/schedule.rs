@@ -35,7 +35,8 @@ use faults::Trouble;
 use seats::Seat;
 
 /// The lease of a session: longer than a router's patience with a silent coordinator.
-const LEASE: Duration = Duration::from_secs(5);
+const LEASE_MILLIS: u64 = 5_000;
+const LEASE: Duration = Duration::from_millis(LEASE_MILLIS);
 /// How long a healed cluster may take for everything.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Beyond this the schedule is stuck in boredom.
@@ -56,6 +57,8 @@ enum Actor {
     Join(usize),
     /// Messages of clients are in no trouble any more.
     Fair,
+    /// A client that hears nothing says nothing either.
+    Mute(usize),
 }
 
 pub(super) struct Schedule {
@@ -201,6 +204,11 @@ impl Schedule {
             Actor::Fault => self.strike(),
             Actor::Thaw(seat, machine) => self.thaw(seat, machine),
             Actor::Join(seat) => self.join(seat),
+            Actor::Mute(seat) if self.healed.is_none() => {
+                let until = self.ether.clock.now() + LEASE;
+                self.links.lock().cut_off(seat, until);
+            }
+            Actor::Mute(_) => {}
             // Healing is fairer still.
             Actor::Fair if self.healed.is_some() => {}
             Actor::Fair => self.links.lock().trouble = self.trouble.base,
@@ -242,6 +250,9 @@ impl Schedule {
         let waits = self.waits();
         if waits.is_none() {
             let peace = self.stage.get() == Stage::Peace;
+            if let Some(leader) = self.group.leader().filter(|_| peace) {
+                self.judge.lock().unclaimed(&self.replicas[leader].lock().table);
+            }
             self.stage.set(Stage::Peace);
             return Ok(peace);
         }

@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use lockservice::{
-    Clerk, Error, Locks as _, Mode, Name, Pin, Span,
-    advisory::{Claim, Claimant, Patience, Stretch},
+    Clerk, Error, Locks as _, Mode, Name, Pin, Service, Span,
+    advisory::{Claim, ClaimRow, Claimant, Claimed, Patience, Stretch},
     registry::{Make, NodePath, Refusal},
 };
 use parking_lot::Mutex;
@@ -89,6 +89,8 @@ pub(super) struct Worker {
     pub(super) apart: bool,
     pub(super) world: World,
     pub(super) clerk: Arc<Clerk>,
+    /// The lock service without the clerk.
+    pub(super) service: Arc<dyn Service>,
     pub(super) mount: Arc<Mount>,
     pub(super) judge: Arc<Mutex<Judge>>,
     pub(super) cache: Arc<Mutex<Cache>>,
@@ -162,7 +164,12 @@ impl Worker {
     }
 
     fn patience(&mut self) -> Duration {
-        if self.dice.chance(20) { self.dice.millis(20, 600) } else { self.dice.millis(600, 12_000) }
+        match self.dice.between(0, 10) {
+            0..2 => self.dice.millis(20, 600),
+            2..8 => self.dice.millis(600, 12_000),
+            // Until a holder that does not answer is fenced.
+            _ => self.dice.millis(12_000, 30_000),
+        }
     }
 
     async fn lock_some(&mut self) -> Result<(), Error> {
@@ -183,7 +190,8 @@ impl Worker {
     async fn work_under(&mut self, pin: Pin, need: Span, mode: Mode) {
         self.use_one(need.start());
         if self.dice.chance(50) {
-            let takes = self.dice.millis(0, 20);
+            let most = if self.dice.chance(10) { 400 } else { 20 };
+            let takes = self.dice.millis(0, most);
             self.world.clock.sleep(takes).await;
             let valid = self.world.clock.now() < self.clerk.valid_until();
             let kept = [need.start(), Name(need.end().0 - 1)]
@@ -338,16 +346,72 @@ impl Worker {
         let patience = if self.dice.chance(60) { Patience::Wait } else { Patience::Try };
         let tired = self.patience();
         let session = self.clerk.session();
-        self.judge.lock().claims.lower(session, &claim);
+        let before = self.judge.lock().claims.lower(session, &claim);
         let back = Box::pin(self.world.clock.sleep(tired));
         let claimed = self.clerk.claim(claim, patience, back).await;
-        self.judge.lock().claimed(session, &claim, claimed.as_ref().ok());
-        claimed.map(|_| ())
+        self.judge.lock().claimed((session, &claim), claimed.as_ref().ok(), before);
+        if claimed? == Claimed::Done && mode.is_some() && self.dice.chance(50) {
+            // As most who lock: for a moment.
+            self.give_back(claim).await?;
+        }
+        Ok(())
+    }
+
+    async fn give_back(&self, claim: Claim) -> Result<(), Error> {
+        let claim = Claim { mode: None, ..claim };
+        self.judge.lock().claims.lower(self.clerk.session(), &claim);
+        let never = Box::pin(std::future::pending());
+        self.clerk.claim(claim, Patience::Try, never).await.map(|_| ())
+    }
+
+    /// All bytes of a file for one of the two claimants of this one.
+    fn whole(&self, file: u64, owner: u64) -> Claim {
+        Claim {
+            file,
+            by: Claimant(self.number * 2 + owner),
+            process: 1,
+            stretch: Stretch::new(0, BYTES).expect("it begins before it ends"),
+            mode: None,
+        }
+    }
+
+    /// The table has no advisory lock of this one's that it was not told of.
+    async fn look_at_claims(&mut self) -> Result<(), Error> {
+        // Until nothing that was sent before is on its way any more: the file is one that nobody claims.
+        self.world.clock.sleep(Duration::from_secs(1)).await;
+        self.give_back(self.whole(2, 0)).await?;
+        let rows = loop {
+            let deadline = self.world.clock.now() + Duration::from_secs(1);
+            match self.service.locks(deadline).await {
+                Ok(rows) => break rows.claims,
+                Err(_) if self.world.clock.now() < self.clerk.valid_until() => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let session = self.clerk.session();
+        let own = [Claimant(self.number * 2), Claimant(self.number * 2 + 1)];
+        let own = |row: &&ClaimRow| row.session == session && own.contains(&row.claim.by);
+        for row in rows.iter().filter(own) {
+            self.judge.lock().has_claim(session, &row.claim);
+        }
+        Ok(())
+    }
+
+    /// All advisory locks that it may have are given back.
+    async fn unclaim(&mut self) -> Result<(), Error> {
+        for (file, owner) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            self.give_back(self.whole(file, owner)).await?;
+        }
+        Ok(())
     }
 
     /// Every lock, one after the other: whoever holds them answers now, in peace without having anything to flush.
     async fn everything_once(&mut self, stage: Stage) -> Result<(), Error> {
         let patience = if stage == Stage::Peace { PROMPT } else { PATIENCE };
+        if stage < Stage::Peace {
+            self.look_at_claims().await?;
+            self.unclaim().await?;
+        }
         for number in (0..NAMES).chain(JUDGED) {
             let name = self.name(number);
             let one = Span::one(name);

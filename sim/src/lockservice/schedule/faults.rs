@@ -7,7 +7,7 @@ use lockservice::{
     message::{GroupCommand, GroupReply},
 };
 
-use super::{Actor, LEASE, Schedule};
+use super::{Actor, LEASE, LEASE_MILLIS, Schedule};
 use crate::{
     dice::Dice,
     lockservice::{
@@ -32,6 +32,8 @@ pub(super) struct Trouble {
     pause: u64,
     /// Faults that may still strike.
     strikes: u64,
+    /// Only streams are in trouble, so that one leader sees for long that a holder does not answer.
+    streams_only: bool,
 }
 
 impl Trouble {
@@ -45,6 +47,7 @@ impl Trouble {
             base: dice.between(0, 6),
             pause: [400, 900, 2_000][dice.pick(3)],
             strikes: options.strikes.unwrap_or(u64::MAX),
+            streams_only: dice.chance(15),
         }
     }
 
@@ -64,7 +67,10 @@ impl Schedule {
         let next = now + self.dice.millis(20, self.trouble.pause);
         self.group.at(next, Actor::Fault);
         let seat = self.dice.pick(self.seats.len());
-        let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+        if self.trouble.streams_only {
+            return if self.dice.chance(70) { self.deafen(seat) } else { self.hinder(seat) };
+        }
+        let lease = LEASE_MILLIS;
         if !self.sides.is_empty() && self.dice.chance(30) {
             self.disturb_shards();
             return;
@@ -123,6 +129,12 @@ impl Schedule {
         let (ether, home) = (self.ether.clone(), self.router(OPERATOR, &self.ether));
         let judge = Arc::clone(&self.judge);
         self.links.lock().strike("lock group moved");
+        if self.healed.is_none() && self.dice.chance(50) {
+            // What the loser has said of it arrives after what the gainer says.
+            let place = self.dice.pick(self.replicas.len());
+            let until = self.ether.clock.now() + self.dice.millis(300, 2_500);
+            (0..self.seats.len()).for_each(|seat| self.links.lock().slow(seat, place, until));
+        }
         ether.clone().spawn("move", async move {
             let deadline = ether.clock.now() + LEASE;
             let asked = home.direct(GroupCommand::Move { group, to }, deadline).await;
@@ -145,18 +157,26 @@ impl Schedule {
 
     /// Streams that are slow or swallow all, or a renewal that is answered late and then silence.
     fn hinder(&mut self, seat: usize) {
-        let (now, lease) = (self.ether.clock.now(), LEASE);
-        let mut links = self.links.lock();
         match self.dice.between(0, 3) {
             0 => {
                 let place = self.dice.pick(self.replicas.len());
-                links.slow(seat, place, now + self.dice.millis(100, 2_500));
+                let until = self.ether.clock.now() + self.dice.millis(100, 2_500);
+                self.links.lock().slow(seat, place, until);
             }
-            1 => {
-                let most = u64::try_from((lease * 4).as_millis()).unwrap_or(u64::MAX);
-                links.deafen(seat, now + self.dice.millis(100, most));
-            }
-            _ => links.waylay(seat, lease * 2),
+            1 => self.deafen(seat),
+            _ => self.links.lock().waylay(seat, LEASE * 2),
+        }
+    }
+
+    /// Streams swallow all. Twice the lease is what a holder has that hears nothing, so at times it must be fenced;
+    /// and at times nothing passes that it says when that is decided.
+    fn deafen(&mut self, seat: usize) {
+        let least = if self.dice.chance(50) { LEASE * 3 } else { Duration::ZERO };
+        let takes = least + self.dice.millis(100, LEASE_MILLIS * 3);
+        self.links.lock().deafen(seat, self.ether.clock.now() + takes);
+        if self.dice.chance(50) {
+            let mute = self.group.now + LEASE * 2 + self.dice.millis(0, LEASE_MILLIS);
+            self.group.at(mute, Actor::Mute(seat));
         }
     }
 

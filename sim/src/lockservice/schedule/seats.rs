@@ -82,7 +82,7 @@ impl Schedule {
         let pace = self.pace();
         let (machine, world) = self.executor.machine(pace);
         let router = self.router(seat, &world);
-        let renewals = Arc::clone(&router);
+        let (renewals, service) = (Arc::clone(&router), Arc::clone(&router));
         let config = clerk::Config {
             owner: format!("seat {seat}"),
             host: String::new(),
@@ -129,6 +129,7 @@ impl Schedule {
                     apart: spread,
                     world: world.clone(),
                     clerk: Arc::clone(&clerk),
+                    service: Arc::clone(&service) as _,
                     mount: Arc::clone(&mount),
                     judge: Arc::clone(&judge),
                     cache: Arc::clone(&cache),
