@@ -4,10 +4,10 @@
 //! it is not; its log goes to a file. What the roles do is not known here.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    os::unix::process::CommandExt as _,
+    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -53,8 +53,7 @@ pub(crate) fn start(
         .append(true)
         .open(log)
         .or_fail(Kind::Failed, || format!("cannot open the log {shown}"))?;
-    let program =
-        std::env::current_exe().or_fail(Kind::Failed, || "cannot find this program".into())?;
+    let program = program().or_fail(Kind::Failed, || "cannot find this program".into())?;
     let mut command = Command::new(program);
     command.args(arguments).env(REPORT, "1").stdout(Stdio::piped()).stderr(file).process_group(0);
     match life {
@@ -76,6 +75,19 @@ pub(crate) fn start(
             Err(failure)
         }
     }
+}
+
+/// This program's file. When another build was put in its place since this process began, that one: so a
+/// server that is restarted after an upgrade is the new one.
+fn program() -> std::io::Result<PathBuf> {
+    Ok(in_place(std::env::current_exe()?))
+}
+
+/// What lies where the kernel says that a program's file was deleted.
+fn in_place(found: PathBuf) -> PathBuf {
+    let before = found.as_os_str().as_bytes().strip_suffix(b" (deleted)");
+    let before = before.map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    before.filter(|path| path.exists() && !found.exists()).unwrap_or(found)
 }
 
 /// Waits for the one line.
@@ -120,7 +132,7 @@ pub(crate) struct Watching {
 
 /// Starts a watchdog over the mount with the kernel's connection `connection`; it shares this process's log.
 pub(crate) fn watchdog(connection: u32) -> std::io::Result<Watching> {
-    let mut child = Command::new(std::env::current_exe()?)
+    let mut child = Command::new(program()?)
         .args(["watchdog", &connection.to_string()])
         .env_remove(REPORT)
         .env_remove(TIED)
@@ -239,5 +251,25 @@ pub(crate) fn wait(timeout: Duration, mut done: impl FnMut() -> bool) -> bool {
         let Some(rest) = left.checked_sub(step) else { return false };
         std::thread::sleep(step);
         left = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::in_place;
+
+    #[test]
+    fn a_program_that_was_replaced_is_the_one_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().join("plumeria");
+        let gone = PathBuf::from(format!("{} (deleted)", here.display()));
+        assert_eq!(in_place(gone.clone()), gone, "nothing is there");
+        std::fs::write(&here, "").unwrap();
+        assert_eq!(in_place(gone.clone()), here);
+        assert_eq!(in_place(here.clone()), here);
+        std::fs::write(&gone, "").unwrap();
+        assert_eq!(in_place(gone.clone()), gone, "it is called so");
     }
 }
