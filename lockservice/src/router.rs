@@ -28,11 +28,18 @@ pub struct Router {
     world: World,
     members: Vec<Member>,
     /// Who answered last, by place in `members`.
-    leader: watch::Sender<usize>,
+    leader: Arc<watch::Sender<usize>>,
 }
 
-/// How long one coordinator may be silent before another is asked.
-const SILENCE: Duration = Duration::from_millis(1500);
+/// How long one coordinator may be silent before another is asked, at most and at least.
+const SILENCE: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(50));
+
+/// How long one of several coordinators may be silent when so much time is left for an answer: with a short lease a
+/// frozen leader must not use up what a renewal has, for its successor is elected in half a second.
+fn silence(left: Duration) -> Duration {
+    (left / 4).clamp(SILENCE.1, SILENCE.0)
+}
+
 /// The pause after all were asked in vain.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -44,7 +51,19 @@ impl Router {
     #[must_use]
     pub fn new(world: World, members: Vec<Member>) -> Arc<Self> {
         assert!(!members.is_empty(), "a cluster has at least one coordinator");
-        Arc::new(Self { world, members, leader: watch::Sender::new(0) })
+        Arc::new(Self { world, members, leader: Arc::new(watch::Sender::new(0)) })
+    }
+
+    /// A service over the same coordinators in the same order, in another world and over connections of its own. What
+    /// either learns of who leads both know: a stream from a frozen leader ends when a renewal, which goes another way, was
+    /// answered by its successor.
+    ///
+    /// # Panics
+    /// If they are not as many.
+    #[must_use]
+    pub fn apart(&self, world: World, members: Vec<Member>) -> Arc<Self> {
+        assert_eq!(members.len(), self.members.len(), "they are the same coordinators");
+        Arc::new(Self { world, members, leader: Arc::clone(&self.leader) })
     }
 
     /// Calls until somebody who leads has answered. Every call of the service can be repeated.
@@ -86,8 +105,10 @@ impl Router {
             if now >= deadline {
                 return Err(Error::Unreachable);
             }
-            let until =
-                if self.members.len() == 1 { deadline } else { deadline.min(now + SILENCE) };
+            let until = match self.members.len() {
+                1 => deadline,
+                _ => deadline.min(now + silence(deadline.since(now))),
+            };
             let (_, member) = &self.members[at];
             let result = self.world.until(until, call(member.as_ref(), until)).await;
             let hint = match result {
@@ -265,4 +286,53 @@ async fn request(
     until: Time,
 ) -> Result<(), Error> {
     member.request(session, seq, &asks, until).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use futures_util::FutureExt as _;
+    use world::World;
+
+    use super::{Member, Router, silence};
+    use crate::{Server, engine::Direct, server, service::Service as _};
+
+    #[tokio::test]
+    async fn what_ends_at_a_frozen_leader_is_known_by_renewals_that_go_another_way() {
+        let world = World::real();
+        let start = || {
+            let engine = Arc::new(Direct::default());
+            Server::start(world.clone(), engine, server::Config::default())
+        };
+        let servers = [start(), start()];
+        let members = || -> Vec<Member> { servers.iter().map(|s| (1, s.clone() as _)).collect() };
+        let streams = Router::new(world.clone(), members());
+        let renewals = streams.apart(world.clone(), members());
+        let mut moved = Box::pin(streams.moved(0));
+        assert!((&mut moved).now_or_never().is_none());
+        // As if the first were silent: the next call begins at the second one, and is answered there.
+        renewals.leader.send_replace(1);
+        let deadline = world.clock.now() + Duration::from_secs(5);
+        renewals.sessions(deadline).await.unwrap();
+        assert!(moved.now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_frozen_leader_leaves_a_renewal_the_time_that_an_election_takes() {
+        let lease = Duration::from_secs(2);
+        // What a mount has when a renewal is due: its part of the lease, less the third after which it renews.
+        let mut left = crate::clerk::usable(lease) - lease / 3;
+        let first = silence(left);
+        assert!(first < Duration::from_millis(400), "{first:?}");
+        let elected = Duration::from_millis(600);
+        let (mut spent, mut asked) = (Duration::ZERO, 0);
+        while spent < elected {
+            let next = silence(left);
+            (spent, left, asked) = (spent + next, left - next, asked + 1);
+        }
+        assert!(left > Duration::from_millis(200), "{left:?} is left for its successor");
+        assert!(asked < 10, "nobody is asked without end");
+        assert_eq!(silence(Duration::from_secs(20)), Duration::from_millis(1500));
+    }
 }

@@ -9,7 +9,7 @@ use blockstore::{
     map::{Change, MapClient, MapError, MapService, MapWire},
 };
 use fs::Fs;
-use lockservice::{Registry, Service};
+use lockservice::{Member, Registry, Service};
 use wire::{ClusterId, Identity, NodeId, Role};
 use world::World;
 
@@ -77,15 +77,18 @@ impl Remote {
     /// Everything that a client needs.
     pub(crate) fn access(&self, world: &World) -> Access {
         let (me, peers) = (self.me, self.client.coordinators.clone());
-        let apart: Apart = Arc::new(move |world| {
+        let members = move |world: &World| -> Vec<Member> {
             let peer = |peer: &Peer| {
                 let service: Arc<dyn Service> = lockservice::Remote::new(world, me, &peer.address);
                 (peer.node, service)
             };
-            lockservice::Router::new(world.clone(), peers.iter().map(peer).collect())
-        });
+            peers.iter().map(peer).collect()
+        };
+        let locks = lockservice::Router::new(world.clone(), members(world));
+        let router = Arc::clone(&locks);
+        let apart: Apart = Arc::new(move |world| router.apart(world.clone(), members(world)));
         Access {
-            locks: apart(world),
+            locks,
             apart,
             map: self.map(world),
             lines: Lines::new(world, self.me),
